@@ -1,0 +1,42 @@
+/* Private to the durability files of db/ldm: `redo/history`, the record of the store's earlier lives. */
+#ifndef DB_LDM_REDO_HISTORY_H
+#define DB_LDM_REDO_HISTORY_H
+
+#include <stdint.h>
+
+#include "base/diag.h"
+#include "db/ldm/store_format.h"
+
+/* A segment of a life that has ended: the first `size` bytes of redo/worker.number, of which the transactions up to
+ * `cut` count. */
+struct history_segment {
+    uint64_t life;   /* number of the first segment of that life */
+    uint64_t number;
+    uint64_t size;
+    uint64_t ts_max; /* of the transactions that count; 0: there are none */
+    uint64_t cut;
+    uint16_t worker;
+};
+
+/* All lives but the running one. Segments are in the order of replay: by life, worker, number. */
+struct history {
+    uint64_t next_segment; /* every number below it was used; the next life's segments start at it or above */
+    uint64_t clock;        /* every timestamp of these lives is at most this */
+    size_t segment_count;
+    size_t segment_capacity;
+    struct history_segment *segments;
+};
+
+void history_fini(struct history *history);
+/* Keeps the order. ERR_NO_MEMORY. */
+MUST_USE enum err history_add(struct history *history, const struct history_segment *segment);
+/* Where redo/worker.number is; NULL when it is not in it. */
+const struct history_segment *history_find(const struct history *history, uint16_t worker,
+                                           uint64_t number);
+/* Both block. The file is in every store: ERR_CORRUPT when it is missing. */
+MUST_USE enum err history_read(struct env *env, const struct store_info *info,
+                               struct history *ret_history, struct diag *diag);
+MUST_USE enum err history_write(struct env *env, const struct store_info *info,
+                                const struct history *history, struct diag *diag);
+
+#endif

@@ -1,0 +1,97 @@
+/* A thread's client: its database client, reused memory, definitions of the tables, and the loop that repeats an attempt
+ * which met a change by somebody else. */
+#include "metadata/client.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/hash.h"
+
+/* An attempt is repeated this often and this long before the caller is told to try again himself. */
+enum { RETRY_COUNT_MAX = 100000, RETRY_MS_MAX = 10000 };
+
+int64_t fs_now(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t client_random(struct fs_client *client)
+{
+    client->random += UINT64_C(0x9e3779b97f4a7c15); /* SplitMix64 (Steele, Lea and Flood, 2014) */
+    return hash_u64(client->random);
+}
+
+/* Takes the definitions of the catalog now. */
+static enum err client_refresh(struct fs_client *client)
+{
+    struct db *db = client->fs->db;
+    const struct catalog *catalog = db_catalog_acquire(db);
+    struct tables tables;
+    enum err err = tables_find(catalog, &tables);
+    if (err) {
+        db_catalog_release(db, catalog);
+        return err;
+    }
+    if (client->catalog) db_catalog_release(db, client->catalog);
+    client->catalog = catalog;
+    client->tables = tables;
+    return ERR_NONE;
+}
+
+bool client_again_slow(struct fs_client *client, struct retry *retry, enum err *err)
+{
+    uint64_t now = monotonic_ns();
+    if (retry->count == 0) retry->until_ns = now + RETRY_MS_MAX * UINT64_C(1000000);
+    if (retry->count++ == RETRY_COUNT_MAX || now > retry->until_ns) {
+        *err = ERR_BUSY;
+        return false;
+    }
+    if (*err != ERR_SCHEMA_CHANGED) return true;
+    enum err refreshed = client_refresh(client);
+    if (refreshed) *err = refreshed;
+    return refreshed == ERR_NONE;
+}
+
+enum err fs_client_create(struct fs *fs, struct db_client *db, struct fs_client **ret_client)
+{
+    struct fs_client *client = calloc(1, sizeof(*client));
+    if (!client) return ERR_NO_MEMORY;
+    enum err err = ERR_NO_MEMORY;
+    client->fs = fs;
+    client->db = db;
+    client->random = monotonic_ns() ^ (uint64_t)(uintptr_t)client;
+    client->ranges = calloc((size_t)fs->partition_mask + 1, sizeof(*client->ranges));
+    if (!client->ranges) goto free_client;
+    err = client_refresh(client);
+    if (err) goto free_ranges;
+    program_init(&client->program);
+    program_reply_init(&client->reply);
+    arena_init(&client->arena, 0);
+    *ret_client = client;
+    return ERR_NONE;
+free_ranges:
+    free(client->ranges);
+free_client:
+    free(client);
+    return err;
+}
+
+void fs_client_destroy(struct fs_client *client)
+{
+    if (!client) return;
+    db_catalog_release(client->fs->db, client->catalog);
+    program_fini(&client->program);
+    program_reply_fini(&client->reply);
+    arena_fini(&client->arena);
+    free(client->ranges);
+    free(client);
+}

@@ -1,0 +1,187 @@
+/* What the operations of the file system share: the server's state, a thread's client, and how a program is run. Private to
+ * metadata/.
+ *
+ * Threads: struct fs is read by all; what changes in it has its own locks, each in its own file. No lock is ever held while a
+ * program runs: a worker that waits for a lock whose holder waits for that worker would wait for ever. */
+#ifndef METADATA_CLIENT_H
+#define METADATA_CLIENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "metadata/formula.h"
+#include "metadata/fs.h"
+#include "metadata/nlookup.h"
+#include "metadata/tables.h"
+
+struct background;
+struct device;
+struct io_pool;
+struct open_table;
+
+struct fs {
+    struct db *db;
+    uint32_t partition_mask; /* partition count - 1 */
+    uint32_t life;           /* number of this opening of the store, see life.c */
+    bool relatime;
+    uint8_t name_key[16];
+    uint64_t name_hash_mask; /* all ones but in tests, which make names collide */
+    struct nlookup *nlookup;
+    struct device *device;
+    struct open_table *opens;
+    struct io_pool *io;
+    struct background *background;
+};
+
+/* Inode numbers reserved for a client in one partition. */
+struct ino_range {
+    uint64_t next;
+    uint64_t end;
+};
+
+struct fs_client {
+    struct fs *fs;
+    struct db_client *db;
+    const struct catalog *catalog; /* held */
+    struct tables tables;          /* of the catalog */
+    struct program program;
+    struct program_reply reply;
+    struct arena arena;       /* names of the last fs_readdir */
+    struct ino_range *ranges; /* by partition */
+    uint64_t random;          /* state of a generator for homes */
+    /* What the last mkdir's parent looked like: a guess that its next one checks. */
+    struct {
+        uint64_t ino;
+        uint32_t mode;
+        uint32_t gid;
+        uint32_t project;
+    } parent_hint;
+};
+
+static inline const struct table_def *client_table(const struct fs_client *client, enum fs_table table)
+{
+    return client->tables.at[table];
+}
+
+static inline uint16_t ino_home(uint64_t ino)
+{
+    return (uint16_t)(ino >> HOME_SHIFT);
+}
+
+static inline uint16_t ino_partition(const struct fs *fs, uint64_t ino)
+{
+    return (uint16_t)(ino_home(ino) & fs->partition_mask);
+}
+
+/* Nanoseconds since 1970. */
+int64_t fs_now(void);
+
+/* Starts the client's program with a section for the slot. */
+static inline struct program *client_begin(struct fs_client *client, uint16_t slot)
+{
+    program_begin(&client->program);
+    program_section(&client->program, slot);
+    return &client->program;
+}
+
+static inline struct operand operand_u64(uint64_t value)
+{
+    return operand_value(value_u64(value));
+}
+
+/* Runs the client's program; its outputs are in client->reply when it succeeds. */
+static inline enum err client_run(struct fs_client *client)
+{
+    return db_run(client->db, &client->program, &client->reply);
+}
+
+static inline const struct value *client_row(const struct fs_client *client, uint8_t step)
+{
+    return program_row(&client->reply, step, 0);
+}
+
+/* Whether an attempt that ended with *err is to be made again from its start: after ERR_STALE, ERR_CONFLICT and
+ * ERR_SCHEMA_CHANGED (with the new definitions), within bounds. Else *err is what the caller gets; ERR_BUSY when
+ * the bounds are passed.
+ *
+ *     struct retry retry = {0};
+ *     do err = attempt(…); while (client_again(client, &retry, &err)); */
+struct retry {
+    uint32_t count;
+    uint64_t until_ns;
+};
+bool client_again_slow(struct fs_client *client, struct retry *retry, enum err *err);
+static inline bool client_again(struct fs_client *client, struct retry *retry, enum err *err)
+{
+    if (__builtin_expect(*err != ERR_STALE && *err != ERR_CONFLICT && *err != ERR_SCHEMA_CHANGED, 1))
+        return false;
+    return client_again_slow(client, retry, err);
+}
+
+/* A pseudo-random number, for spreading load only. */
+uint64_t client_random(struct fs_client *client);
+
+/* ---- ino.c ---- */
+
+/* A number never used before with this home. ERR_NO_SPACE when the partition has no more. */
+MUST_USE enum err ino_allocate(struct fs_client *client, uint16_t home, uint64_t *ret_ino);
+
+/* ---- names.c ---- */
+
+struct name {
+    const char *bytes;
+    uint32_t size;
+    uint64_t hash;
+};
+enum { NAME_RANK_BITS = 4, NAME_RANK_MAX = (1 << NAME_RANK_BITS) - 1 };
+/* For looking a name up. ERR_ENOENT (empty), ERR_ENAMETOOLONG; a name with '/' is ERR_ENOENT. */
+MUST_USE enum err name_check(const struct fs *fs, const char *bytes, struct name *ret_name);
+/* For making a name: '/' is ERR_EINVAL, "." and ".." are on_dots. */
+MUST_USE enum err name_check_new(const struct fs *fs, const char *bytes, enum err on_dots,
+                                 struct name *ret_name);
+/* The three key operands of the entry. */
+struct dentry_key {
+    struct operand at[3];
+};
+static inline struct dentry_key dentry_key(uint64_t parent, const struct name *name)
+{
+    return (struct dentry_key){
+        {operand_u64(parent), operand_u64(name->hash), operand_value(value_str(name->bytes, name->size))}};
+}
+
+/* ---- inode.c ---- */
+
+enum { ATTR_COLUMN_COUNT = INODE_PARENT + 1 };
+extern const uint16_t attr_columns[ATTR_COLUMN_COUNT]; /* INODE_INO .. INODE_PARENT in order */
+/* Of a row with these columns; fs_attr.flags are the stored ones, with ours. */
+void attr_decode(const struct value *values, struct fs_attr *ret_attr);
+/* For callers: hides our flags. */
+static inline void attr_publish(struct fs_attr *attr)
+{
+    attr->flags &= ~(uint32_t)INODE_HAS_XATTR;
+}
+static inline enum fs_type attr_type(const struct fs_attr *attr)
+{
+    static const uint8_t types[16] = {
+        [S_IFREG >> 12] = FS_FILE, [S_IFDIR >> 12] = FS_DIR,   [S_IFLNK >> 12] = FS_SYMLINK,
+        [S_IFIFO >> 12] = FS_FIFO, [S_IFSOCK >> 12] = FS_SOCKET, [S_IFCHR >> 12] = FS_CHAR,
+        [S_IFBLK >> 12] = FS_BLOCK};
+    return (enum fs_type)types[(attr->mode >> 12) & 15];
+}
+uint32_t type_mode(enum fs_type type); /* S_IFREG, … */
+/* The row as stored, without what open files hold back. ERR_ESTALE when there is none. One attempt. */
+MUST_USE enum err inode_read(struct fs_client *client, uint64_t ino, struct fs_attr *ret_attr);
+
+/* ---- usage.c ---- */
+
+/* Steps of the open section, which is the inode's partition. The owner is the one of the row that `step` has
+ * fetched (project, uid, gid, and for usage_remove size and blocks). */
+void usage_remove(struct fs_client *client, uint16_t slot, uint8_t step);
+/* One more inode of this owner; gid and project as operands. */
+void usage_add(struct fs_client *client, uint16_t slot, struct operand project, uint32_t uid,
+               struct operand gid, uint64_t bytes, uint64_t blocks);
+/* The inode of `step` gets these bytes and blocks instead of what its row has. */
+void usage_resize(struct fs_client *client, uint16_t slot, uint8_t step, uint64_t bytes, uint64_t blocks);
+
+#endif
