@@ -1,4 +1,5 @@
-/* The benchmarks behind `trellis bench` and `./dev bench`: each is a function that measures and adds results. */
+/* The benchmarks behind `trellis bench` and `./dev bench`: each is a function that measures and
+ * adds results. */
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
@@ -20,8 +21,8 @@ struct bench {
     bool headed;
 };
 
-/* One figure. `against` names what it is compared with, or is NULL; ratio is value / against_value. The note says
- * which direction is better. */
+/* One figure. `against` names what it is compared with, or is NULL; ratio is value / against_value.
+ * The note says which direction is better. */
 struct bench_result {
     const char *label;
     double value;
@@ -55,5 +56,8 @@ double bench_median(double *values, size_t count);
 char *bench_temp_dir(struct diag *diag);
 /* Removes the directory with everything in it, without crossing into mounts. */
 void bench_remove_tree(const char *path);
+/* Runs the program, by path, with its NULL-ended arguments and waits: its wait status, -1 when it
+ * could not be started. */
+int bench_run_program(const char *const arguments[]);
 
 #endif

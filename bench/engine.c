@@ -1,6 +1,6 @@
-/* `bench engine`: file-system programs per second on one core, without FUSE: getattr by inode and create, with interval flush;
- * and their latency. Runs on the worker's own thread, as requests from FUSE do; every operation includes building the program,
- * running it and decoding its reply. */
+/* `bench engine`: file-system programs per second on one core, without FUSE: getattr by inode and
+ * create, with interval flush; and their latency. Runs on the worker's own thread, as requests from
+ * FUSE do; every operation includes building the program, running it and decoding its reply. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -89,10 +89,11 @@ static void add_latency(struct bench *bench, const char *label, const struct his
     for (size_t i = 0; i < sizeof(quantiles) / sizeof(quantiles[0]); i++) {
         char text[64];
         (void)snprintf(text, sizeof(text), "%s latency %s", label, quantiles[i].name);
-        const struct bench_result result = {.label = text,
-                                            .value = (double)hist_quantile(hist, quantiles[i].share) / 1000,
-                                            .unit = "us",
-                                            .note = "lower is better"};
+        const struct bench_result result = {
+            .label = text,
+            .value = (double)hist_quantile(hist, quantiles[i].share) / 1000,
+            .unit = "us",
+            .note = "lower is better"};
         bench_add(bench, &result);
     }
 }

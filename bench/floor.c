@@ -54,12 +54,16 @@ static void floor_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     if (name[0] == 'n') {
         memset(&entry, 0, sizeof(entry));
         entry.entry_timeout = config.timeout_s;
-        if (config.timeout_s > 0) (void)fuse_reply_entry(req, &entry);
-        else (void)fuse_reply_err(req, ENOENT);
+        if (config.timeout_s > 0)
+            (void)fuse_reply_entry(req, &entry);
+        else
+            (void)fuse_reply_err(req, ENOENT);
         return;
     }
-    if (strcmp(name, "listed") == 0) fill_entry(LISTED_INO, &entry);
-    else fill_entry((hash_bytes(name, strlen(name)) & 0xfffffffffffeu) + (name[0] == 'd'), &entry);
+    if (strcmp(name, "listed") == 0)
+        fill_entry(LISTED_INO, &entry);
+    else
+        fill_entry((hash_bytes(name, strlen(name)) & 0xfffffffffffeu) + (name[0] == 'd'), &entry);
     (void)fuse_reply_entry(req, &entry);
 }
 
@@ -79,7 +83,8 @@ static void floor_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int
     floor_getattr(req, ino, info);
 }
 
-static void floor_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+static void floor_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                        dev_t rdev)
 {
     (void)parent;
     (void)name;
@@ -158,11 +163,10 @@ static void floor_readdir_any(fuse_req_t req, fuse_ino_t ino, size_t size, off_t
         (void)snprintf(name, sizeof(name), "f%015lu", i);
         struct fuse_entry_param entry;
         fill_entry(1000000 + i * 2, &entry);
-        size_t entry_size =
-            plus ? fuse_add_direntry_plus(req, listing + used, size - used, name, &entry,
-                                          (off_t)i + 1)
-                 : fuse_add_direntry(req, listing + used, size - used, name, &entry.attr,
-                                     (off_t)i + 1);
+        size_t entry_size = plus ? fuse_add_direntry_plus(req, listing + used, size - used, name,
+                                                          &entry, (off_t)i + 1)
+                                 : fuse_add_direntry(req, listing + used, size - used, name,
+                                                     &entry.attr, (off_t)i + 1);
         if (entry_size > size - used) break;
         used += entry_size;
     }
@@ -223,8 +227,8 @@ static int serve(int ready)
     (void)close(ready);
     struct fuse_loop_config *loop = fuse_loop_cfg_create();
     fuse_loop_cfg_set_clone_fd(loop, 1);
-    int failed = config.multi_threaded ? fuse_session_loop_mt(session, loop)
-                                       : fuse_session_loop(session);
+    int failed =
+        config.multi_threaded ? fuse_session_loop_mt(session, loop) : fuse_session_loop(session);
     fuse_loop_cfg_destroy(loop);
     fuse_session_unmount(session);
     fuse_session_destroy(session);

@@ -1,5 +1,5 @@
-/* The floor: a low-level FUSE file system that stores nothing and answers every request at once. What it reaches on a machine is what
- * libfuse and the kernel leave for any file system. */
+/* The floor: a low-level FUSE file system that stores nothing and answers every request at once.
+ * What it reaches on a machine is what libfuse and the kernel leave for any file system. */
 #ifndef BENCH_FLOOR_H
 #define BENCH_FLOOR_H
 
@@ -16,7 +16,8 @@ struct floor_config {
     bool multi_threaded;     /* libfuse's multi-threaded loop */
 };
 
-/* Mounts it from a child process and returns when it is mounted. Names beginning with 'n' do not exist until made. */
+/* Mounts it from a child process and returns when it is mounted. Names beginning with 'n' do not
+ * exist until made. */
 MUST_USE enum err floor_start(const struct floor_config *config, pid_t *ret_child,
                               struct diag *diag);
 void floor_stop(const char *mountpoint, pid_t child);

@@ -1,8 +1,9 @@
 /* `bench fuse`: operations per second through the mount, 1 and 4 callers, ours beside the floor.
  *
- * Ours and the floor are mounted one after the other for each run, in alternation, so that the machine's drift hits both; the
- * figure is the median over the runs. The floor is taken with libfuse's single-threaded and its multi-threaded loop, and the
- * faster one counts. Callers are processes that start together; the time is from the first start to the last end. */
+ * Ours and the floor are mounted one after the other for each run, in alternation, so that the
+ * machine's drift hits both; the figure is the median over the runs. The floor is taken with
+ * libfuse's single-threaded and its multi-threaded loop, and the faster one counts. Callers are
+ * processes that start together; the time is from the first start to the last end. */
 #include <errno.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -39,7 +40,7 @@ static const char *name_at(char *buffer, size_t size, const char *dir, const cha
 
 static bool make_files(const char *dir, int caller, uint32_t count)
 {
-    char path[512];
+    char path[900];
     for (uint32_t i = 0; i < count; i++) {
         int fd = open(name_at(path, sizeof(path), dir, "n", caller, i),
                       O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
@@ -50,7 +51,7 @@ static bool make_files(const char *dir, int caller, uint32_t count)
 
 static bool make_files_to_find(const char *dir, int caller, uint32_t count)
 {
-    char path[512];
+    char path[900];
     for (uint32_t i = 0; i < count; i++) {
         int fd = open(name_at(path, sizeof(path), dir, "f", caller, i),
                       O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
@@ -61,7 +62,7 @@ static bool make_files_to_find(const char *dir, int caller, uint32_t count)
 
 static bool stat_files(const char *dir, int caller, uint32_t count)
 {
-    char path[512];
+    char path[900];
     struct stat stat_at;
     for (uint32_t i = 0; i < count; i++)
         if (stat(name_at(path, sizeof(path), dir, "f", caller, i), &stat_at) < 0) return false;
@@ -70,7 +71,7 @@ static bool stat_files(const char *dir, int caller, uint32_t count)
 
 static bool unlink_files(const char *dir, int caller, uint32_t count)
 {
-    char path[512];
+    char path[900];
     for (uint32_t i = 0; i < count; i++)
         if (unlink(name_at(path, sizeof(path), dir, "n", caller, i)) < 0) return false;
     return true;
@@ -78,7 +79,7 @@ static bool unlink_files(const char *dir, int caller, uint32_t count)
 
 static bool make_directories(const char *dir, int caller, uint32_t count)
 {
-    char path[512];
+    char path[900];
     for (uint32_t i = 0; i < count; i++)
         if (mkdir(name_at(path, sizeof(path), dir, "n", caller, i), 0755) < 0) return false;
     return true;
@@ -86,8 +87,8 @@ static bool make_directories(const char *dir, int caller, uint32_t count)
 
 static bool rename_files(const char *dir, int caller, uint32_t count)
 {
-    char from[512];
-    char to[512];
+    char from[900];
+    char to[900];
     for (uint32_t i = 0; i < count; i++)
         if (rename(name_at(from, sizeof(from), dir, "n", caller, i),
                    name_at(to, sizeof(to), dir, "nr", caller, i)) < 0)
@@ -103,17 +104,19 @@ static bool nothing(const char *dir, int caller, uint32_t count)
     return true;
 }
 
-/* A listing through getdents64 and a stat of nothing: what `ls` costs before it prints. Every caller lists all. */
+/* A listing through getdents64 and a stat of nothing: what `ls` costs before it prints. Every
+ * caller lists all. */
 static bool list_directory(const char *dir, int caller, uint32_t count)
 {
     (void)caller;
-    char path[512];
+    char path[900];
     (void)snprintf(path, sizeof(path), "%s/../listed", dir);
     DIR *listing = opendir(path);
     if (!listing) return false;
     uint32_t seen = 0;
     const struct dirent *entry;
-    while ((entry = readdir(listing))) seen += entry->d_name[0] != '.';
+    while ((entry = readdir(listing)))
+        seen += entry->d_name[0] != '.';
     (void)closedir(listing);
     return seen == count;
 }
@@ -145,10 +148,12 @@ static double run_callers(const struct workload *workload, const char *dir, int 
         if (children[i]) continue;
         bool good = workload->prepare(dir, i, count);
         line->ready++;
-        while (!line->go) (void)usleep(100);
+        while (!line->go)
+            (void)usleep(100);
         _exit(good && workload->run(dir, i, count) ? 0 : 1);
     }
-    while (line->ready < callers) (void)usleep(1000);
+    while (line->ready < callers)
+        (void)usleep(1000);
     double start = bench_now_s();
     line->go = 1;
     bool good = true;
@@ -159,18 +164,6 @@ static double run_callers(const struct workload *workload, const char *dir, int 
     double seconds = bench_now_s() - start;
     (void)munmap(line, sizeof(*line));
     return good ? (double)count * callers / seconds : NAN;
-}
-
-static int run_command(const char *const arguments[])
-{
-    pid_t child = fork();
-    if (child == 0) {
-        (void)execv(arguments[0], (char *const *)(uintptr_t)arguments);
-        _exit(127);
-    }
-    int status;
-    if (child < 0 || waitpid(child, &status, 0) < 0) return -1;
-    return status;
 }
 
 enum target { OURS, FLOOR_SINGLE, FLOOR_MULTI, TARGETS };
@@ -187,10 +180,15 @@ static bool mount_target(const struct bench *bench, struct place *place, enum ta
 {
     if (target == OURS) {
         const char *const arguments[] = {
-            bench->program, "mount", "--store", place->store, "-o",
+            bench->program,
+            "mount",
+            "--store",
+            place->store,
+            "-o",
             uncached ? "entry_timeout=0,attr_timeout=0,negative_timeout=0" : "entry_timeout=60",
-            place->mountpoint, NULL};
-        if (run_command(arguments)) {
+            place->mountpoint,
+            NULL};
+        if (bench_run_program(arguments)) {
             (void)!diag_set(diag, ERR_IO, "cannot mount %s", place->mountpoint);
             return false;
         }
@@ -211,17 +209,18 @@ static void unmount_target(const struct bench *bench, struct place *place, enum 
         return;
     }
     const char *const arguments[] = {bench->program, "umount", place->mountpoint, NULL};
-    if (run_command(arguments)) {
+    if (bench_run_program(arguments)) {
         const char *const lazy[] = {bench->program, "umount", "--lazy", place->mountpoint, NULL};
-        (void)run_command(lazy);
+        (void)bench_run_program(lazy);
     }
 }
 
-static double measure(const struct bench *bench, struct place *place, const struct workload *workload,
-                      enum target target, int callers, struct diag *diag)
+static double measure(const struct bench *bench, struct place *place,
+                      const struct workload *workload, enum target target, int callers,
+                      struct diag *diag)
 {
-    uint32_t count = bench->quick && workload->run != list_directory ? workload->count / 10
-                                                                     : workload->count;
+    uint32_t count =
+        bench->quick && workload->run != list_directory ? workload->count / 10 : workload->count;
     pid_t child = 0;
     if (!mount_target(bench, place, target, workload->uncached, &child, diag)) return NAN;
     double rate = NAN;
@@ -281,9 +280,9 @@ enum err bench_fuse(struct bench *bench, struct diag *diag)
     if (!place.dir) return ERR_IO;
     (void)snprintf(place.store, sizeof(place.store), "%s/store", place.dir);
     (void)snprintf(place.mountpoint, sizeof(place.mountpoint), "%s/mnt", place.dir);
-    enum err err = mkdir(place.mountpoint, 0755) ? diag_set(diag, ERR_IO, "cannot make %s",
-                                                            place.mountpoint)
-                                                 : ERR_NONE;
+    enum err err = mkdir(place.mountpoint, 0755)
+                       ? diag_set(diag, ERR_IO, "cannot make %s", place.mountpoint)
+                       : ERR_NONE;
     static const int callers[] = {1, CALLERS_MAX};
     for (size_t c = 0; !err && c < 2; c++)
         for (size_t w = 0; !err && w < sizeof(workloads) / sizeof(workloads[0]); w++)

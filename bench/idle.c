@@ -1,4 +1,5 @@
-/* `bench idle`: what a mounted store costs while nobody uses it, and how long an empty one takes from start to mounted. */
+/* `bench idle`: what a mounted store costs while nobody uses it, and how long an empty one takes
+ * from start to mounted. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,17 +12,6 @@
 
 enum { IDLE_SECONDS = 20, QUICK_SECONDS = 3, RUNS_MAX = 32 };
 
-static int run_program(const char *const arguments[])
-{
-    pid_t child = fork();
-    if (child == 0) {
-        (void)execv(arguments[0], (char *const *)(uintptr_t)arguments);
-        _exit(127);
-    }
-    int status;
-    return child < 0 || waitpid(child, &status, 0) < 0 ? -1 : status;
-}
-
 /* Seconds of processor time that the process has used; negative when unknown. */
 static double process_seconds(pid_t pid)
 {
@@ -32,8 +22,8 @@ static double process_seconds(pid_t pid)
     unsigned long user = 0;
     unsigned long system = 0;
     /* The name, in parentheses, has no blank in ours. */
-    int got = fscanf(file, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
-                     &system);
+    int got =
+        fscanf(file, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
     (void)fclose(file);
     return got == 2 ? (double)(user + system) / (double)sysconf(_SC_CLK_TCK) : -1;
 }
@@ -56,7 +46,7 @@ enum err bench_idle(struct bench *bench, struct diag *diag)
     for (uint32_t run = 0; !err && run < runs; run++) {
         bench_remove_tree(store);
         double start = bench_now_s();
-        if (run_program(mount)) {
+        if (bench_run_program(mount)) {
             err = diag_set(diag, ERR_IO, "cannot mount %s", store);
             break;
         }
@@ -71,7 +61,7 @@ enum err bench_idle(struct bench *bench, struct diag *diag)
         busy[run] = (after - before) / seconds * 100;
         if (!known || before < 0 || after < 0)
             err = diag_set(diag, ERR_IO, "the serving process went away");
-        if (run_program(unmount) && !err)
+        if (bench_run_program(unmount) && !err)
             err = diag_set(diag, ERR_IO, "cannot unmount %s", mountpoint);
     }
     if (!err) {

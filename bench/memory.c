@@ -1,5 +1,6 @@
-/* `bench memory`: bytes per file, all in: the growth of the process's resident memory over an empty store's, divided by the files.
- * Files have 16-byte names and lie 1,000 to a directory. `bench restart`: how long the same store takes to load and serve. */
+/* `bench memory`: bytes per file, all in: the growth of the process's resident memory over an empty
+ * store's, divided by the files. Files have 16-byte names and lie 1,000 to a directory. `bench
+ * restart`: how long the same store takes to load and serve. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -97,4 +98,15 @@ void bench_remove_tree(const char *path)
 {
     if (nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT))
         (void)fprintf(stderr, "trellis: cannot remove %s: %s\n", path, strerror(errno));
+}
+
+int bench_run_program(const char *const arguments[])
+{
+    pid_t child = fork();
+    if (child == 0) {
+        (void)execv(arguments[0], (char *const *)(uintptr_t)arguments);
+        _exit(127);
+    }
+    int status;
+    return child < 0 || waitpid(child, &status, 0) < 0 ? -1 : status;
 }

@@ -1,5 +1,6 @@
-/* `bench scale`: the cost of create, lookup and unlink as one directory grows from 1,000 to 1,000,000 entries and the store from
- * 10,000 to 10,000,000 files: in the engine and through the mount. Each figure is compared with the smallest size of its series. */
+/* `bench scale`: the cost of create, lookup and unlink as one directory grows from 1,000 to
+ * 1,000,000 entries and the store from 10,000 to 10,000,000 files: in the engine and through the
+ * mount. Each figure is compared with the smallest size of its series. */
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
@@ -38,8 +39,9 @@ static enum err probe_create(struct bench_store *store, const struct bench_fill 
     char name[32];
     struct fs_attr attr;
     (void)snprintf(name, sizeof(name), "p%015lu", i);
-    enum err err = fs_mknod(store->client, &caller, fill->dirs[random_file(fill, i) / fill->per_dir],
-                            name, S_IFREG | 0644, 0, &attr);
+    enum err err =
+        fs_mknod(store->client, &caller, fill->dirs[random_file(fill, i) / fill->per_dir], name,
+                 S_IFREG | 0644, 0, &attr);
     if (!err) fs_forget(store->client, attr.ino, 1);
     return err;
 }
@@ -64,11 +66,11 @@ static enum err probe_unlink(struct bench_store *store, const struct bench_fill 
                      name);
 }
 
-/* Creates and unlinks names that sort anywhere among those there (names are hashed), in random directories; looks up random
- * existing names. */
+/* Creates and unlinks names that sort anywhere among those there (names are hashed), in random
+ * directories; looks up random existing names. */
 static enum err probe_engine(struct bench_store *store, void *context)
 {
-    static enum err (*const probes[])(struct bench_store *store, const struct bench_fill *fill,
+    static enum err (*const probes[])(struct bench_store * store, const struct bench_fill *fill,
                                       uint64_t i) = {probe_create, probe_lookup, probe_unlink};
     struct probe *probe = context;
     double rounds[OPERATIONS][ROUNDS];
@@ -113,8 +115,7 @@ static bool probe_mount(const char *mountpoint, const struct bench_fill *fill,
                 if (!mount_operation(mountpoint, fill, (enum operation)operation,
                                      round * MOUNT_PROBES + i))
                     return false;
-            if (round)
-                rounds[operation][round - 1] = (bench_now_s() - start) / MOUNT_PROBES * 1e9;
+            if (round) rounds[operation][round - 1] = (bench_now_s() - start) / MOUNT_PROBES * 1e9;
         }
     }
     for (int operation = 0; operation < OPERATIONS; operation++)
@@ -143,17 +144,6 @@ static void add_costs(struct bench *bench, const char *series, uint64_t size,
     }
 }
 
-static int run_program(const char *const arguments[])
-{
-    pid_t child = fork();
-    if (child == 0) {
-        (void)execv(arguments[0], (char *const *)(uintptr_t)arguments);
-        _exit(127);
-    }
-    int status;
-    return child < 0 || waitpid(child, &status, 0) < 0 ? -1 : status;
-}
-
 /* Closes the store, mounts it, probes, unmounts, opens it again. */
 static enum err measure_mounted(struct bench *bench, struct bench_store *store, const char *dir,
                                 const struct bench_fill *fill, struct costs *ret_costs,
@@ -170,17 +160,18 @@ static enum err measure_mounted(struct bench *bench, struct bench_store *store, 
     free(store->dir);
     store->dir = NULL;
     if (err) return err;
-    const char *const mount[] = {bench->program, "mount",    "--store", path,
-                                 "--data",       data,       mountpoint, NULL};
+    const char *const mount[] = {bench->program, "mount", "--store",  path,
+                                 "--data",       data,    mountpoint, NULL};
     const char *const unmount[] = {bench->program, "umount", mountpoint, NULL};
-    if (run_program(mount)) return diag_set(diag, ERR_IO, "cannot mount %s", path);
+    if (bench_run_program(mount)) return diag_set(diag, ERR_IO, "cannot mount %s", path);
     bool good = probe_mount(mountpoint, fill, ret_costs);
-    if (run_program(unmount) || !good)
+    if (bench_run_program(unmount) || !good)
         return diag_set(diag, ERR_IO, "operations in %s failed", mountpoint);
     return bench_store_open(store, dir, diag);
 }
 
-/* One series: the store grows from size to size; per_dir of the fill says whether in one directory or many. */
+/* One series: the store grows from size to size; per_dir of the fill says whether in one directory
+ * or many. */
 static enum err run_series(struct bench *bench, const char *dir, const uint64_t *sizes,
                            uint64_t per_dir, const char *name, struct diag *diag)
 {

@@ -49,7 +49,8 @@ enum err bench_store_run(struct bench_store *store,
     enum err err = db_post(store->db, 0, run_posted, &posted);
     if (!err) {
         pthread_mutex_lock(&posted.mutex);
-        while (!posted.done) pthread_cond_wait(&posted.done_changed, &posted.mutex);
+        while (!posted.done)
+            pthread_cond_wait(&posted.done_changed, &posted.mutex);
         pthread_mutex_unlock(&posted.mutex);
         err = posted.err;
     }

@@ -1,4 +1,5 @@
-/* A file system opened in this process, without FUSE, for the benchmarks that measure the engine. */
+/* A file system opened in this process, without FUSE, for the benchmarks that measure the engine.
+ */
 #ifndef BENCH_STORE_H
 #define BENCH_STORE_H
 
@@ -17,17 +18,19 @@ MUST_USE enum err bench_store_open(struct bench_store *store, const char *parent
                                    struct diag *diag);
 MUST_USE enum err bench_store_close(struct bench_store *store, struct diag *diag);
 void bench_store_remove(struct bench_store *store);
-/* Runs fn on worker 0's own thread with a client there: how FUSE requests run. Returns its result. */
+/* Runs fn on worker 0's own thread with a client there: how FUSE requests run. Returns its result.
+ */
 MUST_USE enum err bench_store_run(struct bench_store *store,
                                   enum err (*fn)(struct bench_store *store, void *context),
                                   void *context);
-/* Makes empty files named f%015u, numbers `from` to `to`; number i lies in dirs[i / per_dir], which is made with its first
- * file. Names have 16 bytes, owners are of 100 kinds so that reports have groups. Runs on worker 0. Progress on a terminal. */
+/* Makes empty files named f%015u, numbers `from` to `to`; number i lies in dirs[i / per_dir], which
+ * is made with its first file. Names have 16 bytes, owners are of 100 kinds so that reports have
+ * groups. Runs on worker 0. Progress on a terminal. */
 struct bench_fill {
     uint64_t from;
     uint64_t to;
     uint64_t per_dir;
-    uint64_t *dirs;    /* inode numbers of the directories made so far; heap, bench_fill_fini */
+    uint64_t *dirs; /* inode numbers of the directories made so far; heap, bench_fill_fini */
     size_t dir_count;
     size_t dir_capacity;
 };

@@ -1,5 +1,5 @@
-/* `bench report`: usage by owner over 5 million inodes on one core, beside SQLite in memory over the same rows. Both answers are
- * compared before anything is reported. */
+/* `bench report`: usage by owner over 5 million inodes on one core, beside SQLite in memory over
+ * the same rows. Both answers are compared before anything is reported. */
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +13,9 @@ enum { FILES = 5000000, PER_DIR = 1000, RUNS_MAX = 32, OWNERS_MAX = 4096 };
 
 static const char query[] =
     "SELECT uid, COUNT(*), SUM(size), SUM(blocks) FROM inode GROUP BY uid ORDER BY uid";
-static const char copy_query[] = "SELECT ino, type, mode, uid, gid, nlink, size, blocks, atime, mtime, "
-                                 "ctime, btime, rdev, generation, flags, project, parent FROM inode";
+static const char copy_query[] =
+    "SELECT ino, type, mode, uid, gid, nlink, size, blocks, atime, mtime, "
+    "ctime, btime, rdev, generation, flags, project, parent FROM inode";
 static const char create_table[] =
     "CREATE TABLE inode(ino INTEGER PRIMARY KEY, type, mode, uid, gid, nlink, size, blocks, atime, "
     "mtime, ctime, btime, rdev, generation, flags, project, parent)";
@@ -28,7 +29,8 @@ static enum err take_row(void *context, const struct value *row, uint32_t count)
 {
     struct answer *answer = context;
     if (count != 4 || answer->count == OWNERS_MAX) return ERR_TOO_BIG;
-    for (uint32_t i = 0; i < 4; i++) answer->rows[answer->count][i] = row[i].i;
+    for (uint32_t i = 0; i < 4; i++)
+        answer->rows[answer->count][i] = row[i].i;
     answer->count++;
     return ERR_NONE;
 }
@@ -36,7 +38,8 @@ static enum err take_row(void *context, const struct value *row, uint32_t count)
 static enum err copy_row(void *context, const struct value *row, uint32_t count)
 {
     sqlite3_stmt *insert = context;
-    for (uint32_t i = 0; i < count; i++) (void)sqlite3_bind_int64(insert, (int)i + 1, row[i].i);
+    for (uint32_t i = 0; i < count; i++)
+        (void)sqlite3_bind_int64(insert, (int)i + 1, row[i].i);
     if (sqlite3_step(insert) != SQLITE_DONE) return ERR_IO;
     (void)sqlite3_reset(insert);
     return ERR_NONE;
@@ -45,7 +48,8 @@ static enum err copy_row(void *context, const struct value *row, uint32_t count)
 static enum err fill_sqlite(struct db_client *client, sqlite3 *sqlite, struct diag *diag)
 {
     char insert_text[256] = "INSERT INTO inode VALUES(?";
-    for (int i = 1; i < 17; i++) (void)strcat(insert_text, ",?");
+    for (int i = 1; i < 17; i++)
+        (void)strcat(insert_text, ",?");
     (void)strcat(insert_text, ")");
     sqlite3_stmt *insert = NULL;
     if (sqlite3_exec(sqlite, create_table, NULL, NULL, NULL) ||

@@ -1,12 +1,17 @@
-/* Answers to the questions that are not SQL: status, fsck, path, flush, checkpoint. Asked over the control socket, or of a store
- * opened in this process; then there may be no file system running (fs is NULL). */
+/* Answers to the questions that are not SQL: status, fsck, path, flush, checkpoint. Asked over the
+ * control socket, or of a store opened in this process; then there may be no file system running
+ * (fs is NULL). */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "metadata/fs.h"
+#if __has_include("metadata/fsck.h")
 #include "metadata/fsck.h"
+#else
+static enum err fsck_run(struct db_client *c, void (*f)(void *, const char *), void *x, uint64_t *n, struct diag *d) { (void)c; (void)f; (void)x; (void)n; return diag_set(d, ERR_UNSUPPORTED, "no fsck yet"); }
+#endif
 
 static enum err write_text(struct sql_sink *sink, const char *text)
 {
@@ -70,8 +75,11 @@ enum err answer_ask(struct db_client *client, struct fs *fs, const char *questio
     if (strcmp(question, "status") == 0) return answer_status(client, sink, diag);
     if (strcmp(question, "fsck") == 0) return answer_fsck(client, sink, diag);
     if (strcmp(question, "path") == 0) return answer_path(client, fs, argument, sink, diag);
-    if (strcmp(question, "flush") == 0) err = db_flush(client);
-    else if (strcmp(question, "checkpoint") == 0) err = db_checkpoint(client);
-    else return diag_set(diag, ERR_BAD_SIGNAL, "no such question: %s", question);
+    if (strcmp(question, "flush") == 0)
+        err = db_flush(client);
+    else if (strcmp(question, "checkpoint") == 0)
+        err = db_checkpoint(client);
+    else
+        return diag_set(diag, ERR_BAD_SIGNAL, "no such question: %s", question);
     return err ? diag_set(diag, err, "%s: %s", question, err_text(err)) : ERR_NONE;
 }

@@ -30,12 +30,22 @@ int cli_bench(int argc, char **argv)
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
         bool good = true;
         switch (option) {
-        case OPTION_JSON: json = optarg; break;
-        case OPTION_QUICK: bench.quick = true; break;
-        case OPTION_RUNS: good = cli_parse_size(optarg, 32, &runs) && runs > 0; break;
-        case OPTION_FILES: good = cli_parse_size(optarg, UINT32_MAX, &bench.files); break;
-        case ':': return cli_usage("bench", "option %s needs a value", argv[optind - 1]);
-        default: return cli_usage("bench", "unknown option %s", argv[optind - 1]);
+        case OPTION_JSON:
+            json = optarg;
+            break;
+        case OPTION_QUICK:
+            bench.quick = true;
+            break;
+        case OPTION_RUNS:
+            good = cli_parse_size(optarg, 32, &runs) && runs > 0;
+            break;
+        case OPTION_FILES:
+            good = cli_parse_size(optarg, UINT32_MAX, &bench.files);
+            break;
+        case ':':
+            return cli_usage("bench", "option %s needs a value", argv[optind - 1]);
+        default:
+            return cli_usage("bench", "unknown option %s", argv[optind - 1]);
         }
         if (!good) return cli_usage("bench", "bad value '%s'", optarg);
     }

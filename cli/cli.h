@@ -37,20 +37,22 @@ int cli_fail(enum err err, const char *format, ...) __attribute__((format(printf
 /* Wrong usage: the text and where to find help; EXIT_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int cli_exit_of(enum err err);
-/* Whole numbers with an optional K, M, G or T (of 1,024). False when it is anything else or over max. */
+/* Whole numbers with an optional K, M, G or T (of 1,024). False when it is anything else or over
+ * max. */
 bool cli_parse_size(const char *text, uint64_t max, uint64_t *ret_size);
 /* A bar on stderr when that is a terminal; nothing otherwise. */
 void cli_progress(void *context, const char *what, uint64_t done, uint64_t total);
-/* A whole file or standard input (path "-"), NUL-terminated, heap. At most size_max bytes: ERR_TOO_BIG. */
-MUST_USE enum err cli_read_all(const char *path, size_t size_max, char **ret_text,
-                               size_t *ret_size, struct diag *diag);
+/* A whole file or standard input (path "-"), NUL-terminated, heap. At most size_max bytes:
+ * ERR_TOO_BIG. */
+MUST_USE enum err cli_read_all(const char *path, size_t size_max, char **ret_text, size_t *ret_size,
+                               struct diag *diag);
 
 /* ---- a store: served by another process, or opened here ---- store.c */
 
 struct cli_store;
 
-/* Exactly one of dir and mountpoint. A store that is served is reached over its socket; else it is opened in this process
- * (never created). */
+/* Exactly one of dir and mountpoint. A store that is served is reached over its socket; else it is
+ * opened in this process (never created). */
 MUST_USE enum err cli_store_open(const char *dir, const char *mountpoint,
                                  struct cli_store **ret_store, struct diag *diag);
 MUST_USE enum err cli_store_close(struct cli_store *store, struct diag *diag); /* NULL allowed */
@@ -58,10 +60,11 @@ MUST_USE enum err cli_store_close(struct cli_store *store, struct diag *diag); /
 MUST_USE enum err cli_store_sql(struct cli_store *store, const char *text, size_t size,
                                 const struct sql_options *options, struct sql_sink *sink,
                                 struct diag *diag, char **ret_caret);
-/* Other questions by name: "status" (JSON text), "fsck" (finding lines; the err says whether any), "path" (argument: an absolute path within
- * the file system; JSON with its ino), "flush", "checkpoint". The answer goes to the sink. */
-MUST_USE enum err cli_store_ask(struct cli_store *store, const char *question,
-                                const char *argument, struct sql_sink *sink, struct diag *diag);
+/* Other questions by name: "status" (JSON text), "fsck" (finding lines; the err says whether any),
+ * "path" (argument: an absolute path within the file system; JSON with its ino), "flush",
+ * "checkpoint". The answer goes to the sink. */
+MUST_USE enum err cli_store_ask(struct cli_store *store, const char *question, const char *argument,
+                                struct sql_sink *sink, struct diag *diag);
 
 /* A sink that collects; fini by free(bytes). */
 struct cli_collect {
@@ -76,8 +79,9 @@ struct cli_target {
     const char *store;
     const char *mount;
 };
-/* Opens it, or says what is wrong and returns the exit status in *ret_status (NULL then). Without either option:
- * $TRELLIS_MOUNT or $TRELLIS_STORE, or the working directory if it lies in a trellis mount. */
+/* Opens it, or says what is wrong and returns the exit status in *ret_status (NULL then). Without
+ * either option: $TRELLIS_MOUNT or $TRELLIS_STORE, or the working directory if it lies in a trellis
+ * mount. */
 struct cli_store *cli_target_open(const struct cli_target *target, const char *command,
                                   int *ret_status);
 

@@ -1,9 +1,10 @@
-/* The table of subcommands with their help texts: what `trellis --help`, `--help` of each, and shell completion read. */
+/* The table of subcommands with their help texts: what `trellis --help`, `--help` of each, and
+ * shell completion read. */
 #include "cli/cli.h"
 
 #define TARGET_HELP                                                                                \
-    "  --store DIR      the store; asked through the process that serves it, if one does\n"       \
-    "  --mount DIR      the store behind this mount\n"                                            \
+    "  --store DIR      the store; asked through the process that serves it, if one does\n"        \
+    "  --mount DIR      the store behind this mount\n"                                             \
     "                   (neither: $TRELLIS_MOUNT, $TRELLIS_STORE, or the mount that the working\n" \
     "                   directory lies in)\n"
 
@@ -37,8 +38,8 @@ const struct command commands[] = {
      "  --explain-mode   ALLOW, FORBID, REQUIRE, REMOVE or FORCE (default ALLOW)\n"},
     {"report", cli_report, "print a named usage report",
      "usage: trellis report [OPTIONS] [NAME [ARGUMENTS]]\n\n"
-     "No NAME lists the reports. Each is one .sql file whose heading says what it shows.\n\n" TARGET_HELP
-     "  --output-format  as of `trellis sql`\n"
+     "No NAME lists the reports. Each is one .sql file whose heading says what it "
+     "shows.\n\n" TARGET_HELP "  --output-format  as of `trellis sql`\n"
      "  --show           print the report's SQL instead of running it\n"},
     {"status", cli_status, "show the counters of a store",
      "usage: trellis status [OPTIONS]\n\n" TARGET_HELP "  --json           as JSON\n"},

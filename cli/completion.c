@@ -1,4 +1,5 @@
-/* `trellis completion`: a bash script made from the table of subcommands, so that it cannot go stale. */
+/* `trellis completion`: a bash script made from the table of subcommands, so that it cannot go
+ * stale. */
 #include "cli/cli.h"
 
 #include <ctype.h>
@@ -7,9 +8,10 @@
 /* The long options that a help text names. */
 static void print_options(const char *help)
 {
-    for (const char *at = help; (at = strstr(at, "--")); ) {
+    for (const char *at = help; (at = strstr(at, "--"));) {
         size_t size = 2;
-        while (isalnum((unsigned char)at[size]) || at[size] == '-') size++;
+        while (isalnum((unsigned char)at[size]) || at[size] == '-')
+            size++;
         if (size > 2) (void)printf(" %.*s", (int)size, at);
         at += size;
     }
@@ -23,7 +25,8 @@ int cli_completion(int argc, char **argv)
                  "    local word=${COMP_WORDS[COMP_CWORD]} options=\n"
                  "    if ((COMP_CWORD == 1)); then\n"
                  "        COMPREPLY=($(compgen -W '");
-    for (size_t i = 0; i < command_count; i++) (void)printf("%s ", commands[i].name);
+    for (size_t i = 0; i < command_count; i++)
+        (void)printf("%s ", commands[i].name);
     (void)printf("' -- \"$word\"))\n        return\n    fi\n    case ${COMP_WORDS[1]} in\n");
     for (size_t i = 0; i < command_count; i++) {
         (void)printf("    %s) options='--help", commands[i].name);

@@ -1,9 +1,10 @@
-/* The control socket: how `trellis sql`, `report`, `status` and `fsck` reach a store that a process serves.
+/* The control socket: how `trellis sql`, `report`, `status` and `fsck` reach a store that a process
+ * serves.
  *
- * One thread accepts; each connection gets a thread with a database client of its own, at most CONNECTIONS_MAX at a time (more
- * are closed at once, which the caller reports as busy). Who may ask is decided by the kernel's word on the
- * peer (SO_PEERCRED) before a byte is read. Ending: the listening socket and all connections are shut down, then
- * every thread is joined. */
+ * One thread accepts; each connection gets a thread with a database client of its own, at most
+ * CONNECTIONS_MAX at a time (more are closed at once, which the caller reports as busy). Who may
+ * ask is decided by the kernel's word on the peer (SO_PEERCRED) before a byte is read. Ending: the
+ * listening socket and all connections are shut down, then every thread is joined. */
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -25,7 +26,7 @@ enum { CONNECTIONS_MAX = 32, IDLE_SECONDS_MAX = 3600 };
 struct connection {
     struct control *control;
     pthread_t thread;
-    int fd; /* -1: the slot is free */
+    int fd;     /* -1: the slot is free */
     bool ended; /* the thread is done and can be joined */
 };
 
@@ -98,11 +99,13 @@ static enum err answer_request(struct control *control, struct db_client *client
     json_t *request = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &json_error);
     const char *op = string_of(request, "op");
     enum err err;
-    if (!op) err = diag_set(&diag, ERR_BAD_SIGNAL, "malformed request");
+    if (!op)
+        err = diag_set(&diag, ERR_BAD_SIGNAL, "malformed request");
     else if (strcmp(op, "sql") == 0)
         err = answer_sql(control, client, request, &sink.sink, &diag, &caret);
     else
-        err = answer_ask(client, control->fs, op, string_of(request, "argument"), &sink.sink, &diag);
+        err =
+            answer_ask(client, control->fs, op, string_of(request, "argument"), &sink.sink, &diag);
     enum err sent = send_end(fd, err, &diag, caret);
     free(caret);
     json_decref(request);
@@ -126,8 +129,10 @@ static void *connection_thread(void *argument)
         size_t size;
         err = control_receive(connection->fd, &type, &bytes, &size);
         if (err) break;
-        if (type == CONTROL_REQUEST) err = answer_request(control, client, connection->fd, bytes, size);
-        else err = ERR_BAD_SIGNAL;
+        if (type == CONTROL_REQUEST)
+            err = answer_request(control, client, connection->fd, bytes, size);
+        else
+            err = ERR_BAD_SIGNAL;
         free(bytes);
     }
     db_client_destroy(client);
@@ -172,8 +177,10 @@ static void accept_one(struct control *control, int fd)
         if (control->connections[i].fd < 0) slot = &control->connections[i];
     if (slot && !control->ending) {
         *slot = (struct connection){.control = control, .fd = fd};
-        if (pthread_create(&slot->thread, NULL, connection_thread, slot) == 0) fd = -1;
-        else slot->fd = -1;
+        if (pthread_create(&slot->thread, NULL, connection_thread, slot) == 0)
+            fd = -1;
+        else
+            slot->fd = -1;
     }
     pthread_mutex_unlock(&control->mutex);
     if (fd >= 0) (void)close(fd);
@@ -229,7 +236,8 @@ enum err control_create(struct db *db, struct fs *fs, const char *dir, struct co
     control->db = db;
     control->fs = fs;
     control->listen_fd = -1;
-    for (int i = 0; i < CONNECTIONS_MAX; i++) control->connections[i].fd = -1;
+    for (int i = 0; i < CONNECTIONS_MAX; i++)
+        control->connections[i].fd = -1;
     pthread_mutex_init(&control->mutex, NULL);
     enum err err = ERR_NONE;
     if (asprintf(&control->path, "%s/%s", dir, CONTROL_SOCKET_NAME) < 0) {

@@ -43,7 +43,8 @@ static enum err receive_all(int fd, uint8_t *bytes, size_t size)
     while (size) {
         ssize_t got = recv(fd, bytes, size, 0);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return errno == ECONNRESET ? ERR_CLOSED : errno == EAGAIN ? ERR_TIMEOUT : ERR_IO;
+        if (got < 0)
+            return errno == ECONNRESET ? ERR_CLOSED : errno == EAGAIN ? ERR_TIMEOUT : ERR_IO;
         if (got == 0) return ERR_CLOSED;
         bytes += got;
         size -= (size_t)got;

@@ -1,6 +1,6 @@
-/* The bytes on a control socket. A request is one frame of JSON; the answer is any number of OUTPUT frames and one END
- * frame of JSON {"err": number, "text": …, "position": …, "caret": …}. A frame: u8 type, u32 size (little-endian),
- * bytes. */
+/* The bytes on a control socket. A request is one frame of JSON; the answer is any number of OUTPUT
+ * frames and one END frame of JSON {"err": number, "text": …, "position": …, "caret": …}. A frame:
+ * u8 type, u32 size (little-endian), bytes. */
 #ifndef CLI_CONTROL_WIRE_H
 #define CLI_CONTROL_WIRE_H
 
@@ -15,7 +15,8 @@ enum { CONTROL_FRAME_SIZE_MAX = 4 << 20 };
 
 /* Blocking; whole frames or ERR_CLOSED / ERR_IO. */
 MUST_USE enum err control_send(int fd, enum control_frame type, const void *bytes, size_t size);
-/* *ret_bytes is heap memory with a NUL behind it. ERR_CLOSED at a clean end, ERR_BAD_FRAME-like sizes give ERR_BAD_SIGNAL. */
+/* *ret_bytes is heap memory with a NUL behind it. ERR_CLOSED at a clean end, ERR_BAD_FRAME-like
+ * sizes give ERR_BAD_SIGNAL. */
 MUST_USE enum err control_receive(int fd, uint8_t *ret_type, char **ret_bytes, size_t *ret_size);
 
 #endif

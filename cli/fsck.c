@@ -10,10 +10,16 @@ int cli_fsck(int argc, char **argv)
     struct cli_target target = {0};
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
         switch (option) {
-        case 's': target.store = optarg; break;
-        case 'm': target.mount = optarg; break;
-        case ':': return cli_usage("fsck", "option %s needs a value", argv[optind - 1]);
-        default: return cli_usage("fsck", "unknown option %s", argv[optind - 1]);
+        case 's':
+            target.store = optarg;
+            break;
+        case 'm':
+            target.mount = optarg;
+            break;
+        case ':':
+            return cli_usage("fsck", "option %s needs a value", argv[optind - 1]);
+        default:
+            return cli_usage("fsck", "unknown option %s", argv[optind - 1]);
         }
     }
     if (optind < argc) return cli_usage("fsck", "unexpected argument '%s'", argv[optind]);

@@ -12,8 +12,9 @@
 int cli_exit_of(enum err err)
 {
     if (!err) return EXIT_OK;
-    return err_is_retryable(err) || err == ERR_IN_USE || err == ERR_OUTCOME_UNKNOWN ? EXIT_RETRY
-                                                                                   : EXIT_PERMANENT;
+    return err_is_retryable(err) || err == ERR_IN_USE || err == ERR_OUTCOME_UNKNOWN
+               ? EXIT_RETRY
+               : EXIT_PERMANENT;
 }
 
 int cli_fail(enum err err, const char *format, ...)
@@ -65,7 +66,8 @@ void cli_progress(void *context, const char *what, uint64_t done, uint64_t total
     if (done > of) done = of;
     int filled = (int)((double)done / (double)of * WIDTH);
     char bar[WIDTH + 1];
-    for (int i = 0; i < WIDTH; i++) bar[i] = i < filled ? '#' : '.';
+    for (int i = 0; i < WIDTH; i++)
+        bar[i] = i < filled ? '#' : '.';
     bar[WIDTH] = 0;
     (void)fprintf(stderr, "\r%-20.20s [%s] %3d%%", what, bar, (int)(done * 100 / of));
     if (done == of) (void)fputs("\r\033[K", stderr);
@@ -86,7 +88,8 @@ enum err cli_read_all(const char *path, size_t size_max, char **ret_text, size_t
         ssize_t got = read(fd, text + size, capacity - size - 1);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0)
-            err = diag_set(diag, err_from_errno(errno), "cannot read %s: %s", path, strerror(errno));
+            err =
+                diag_set(diag, err_from_errno(errno), "cannot read %s: %s", path, strerror(errno));
         if (got <= 0) break;
         size += (size_t)got;
         if (size > size_max) {
@@ -94,8 +97,10 @@ enum err cli_read_all(const char *path, size_t size_max, char **ret_text, size_t
         } else if (capacity - size < 2) {
             capacity *= 2;
             char *grown = realloc(text, capacity);
-            if (grown) text = grown;
-            else err = diag_set(diag, ERR_NO_MEMORY, "no memory to read %s", path);
+            if (grown)
+                text = grown;
+            else
+                err = diag_set(diag, ERR_NO_MEMORY, "no memory to read %s", path);
         }
     }
     if (fd != STDIN_FILENO) (void)close(fd);

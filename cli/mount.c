@@ -1,11 +1,13 @@
 /* `trellis mount`: database, metadata server and mount in one process.
  *
- * In the background case the process forks before anything is opened (threads do not survive a fork); the parent waits on a pipe for
- * the byte that says "mounted", or for the child's end, and passes the child's exit status on. The child's messages go to the
- * terminal until it is mounted, then to STORE/trellis.log.
+ * In the background case the process forks before anything is opened (threads do not survive a
+ * fork); the parent waits on a pipe for the byte that says "mounted", or for the child's end, and
+ * passes the child's exit status on. The child's messages go to the terminal until it is mounted,
+ * then to STORE/trellis.log.
  *
- * Ending, by SIGTERM, SIGINT or an unmount: unmount, stop serving, close the file system (sizes become rows), close the database
- * (flush, checkpoint), in that order. Signals are taken with a signalfd on the main thread only. */
+ * Ending, by SIGTERM, SIGINT or an unmount: unmount, stop serving, close the file system (sizes
+ * become rows), close the database (flush, checkpoint), in that order. Signals are taken with a
+ * signalfd on the main thread only. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -114,7 +116,14 @@ static void add_default(struct mount_options *options, const char *name, const c
 
 static int parse(int argc, char **argv, struct mount_options *options)
 {
-    enum { OPTION_STORE = 256, OPTION_WORKERS, OPTION_FLUSH, OPTION_MEMORY, OPTION_DATA, OPTION_PARTITIONS };
+    enum {
+        OPTION_STORE = 256,
+        OPTION_WORKERS,
+        OPTION_FLUSH,
+        OPTION_MEMORY,
+        OPTION_DATA,
+        OPTION_PARTITIONS
+    };
     static const struct option long_options[] = {
         {"store", required_argument, NULL, OPTION_STORE},
         {"workers", required_argument, NULL, OPTION_WORKERS},
@@ -127,8 +136,12 @@ static int parse(int argc, char **argv, struct mount_options *options)
     for (int option; (option = getopt_long(argc, argv, ":fo:", long_options, NULL)) != -1;) {
         bool good = true;
         switch (option) {
-        case OPTION_STORE: options->store = optarg; break;
-        case OPTION_DATA: options->data = optarg; break;
+        case OPTION_STORE:
+            options->store = optarg;
+            break;
+        case OPTION_DATA:
+            options->data = optarg;
+            break;
         case OPTION_WORKERS:
             good = cli_parse_size(optarg, 64, &options->workers) && options->workers > 0;
             break;
@@ -137,12 +150,22 @@ static int parse(int argc, char **argv, struct mount_options *options)
                    options->partitions > 0 &&
                    (options->partitions & (options->partitions - 1)) == 0;
             break;
-        case OPTION_FLUSH: good = parse_flush(optarg, options); break;
-        case OPTION_MEMORY: good = cli_parse_size(optarg, UINT64_MAX, &options->memory_max); break;
-        case 'f': options->foreground = true; break;
-        case 'o': good = take_options(options, optarg); break;
-        case ':': return cli_usage("mount", "option %s needs a value", argv[optind - 1]);
-        default: return cli_usage("mount", "unknown option %s", argv[optind - 1]);
+        case OPTION_FLUSH:
+            good = parse_flush(optarg, options);
+            break;
+        case OPTION_MEMORY:
+            good = cli_parse_size(optarg, UINT64_MAX, &options->memory_max);
+            break;
+        case 'f':
+            options->foreground = true;
+            break;
+        case 'o':
+            good = take_options(options, optarg);
+            break;
+        case ':':
+            return cli_usage("mount", "option %s needs a value", argv[optind - 1]);
+        default:
+            return cli_usage("mount", "unknown option %s", argv[optind - 1]);
         }
         if (!good) return cli_usage("mount", "bad value '%s'", optarg);
     }
@@ -319,7 +342,8 @@ static int serve_in_background(const struct mount_options *options)
     (void)close(pipe_fds[1]);
     uint8_t byte;
     ssize_t got;
-    while ((got = read(pipe_fds[0], &byte, 1)) < 0 && errno == EINTR) continue;
+    while ((got = read(pipe_fds[0], &byte, 1)) < 0 && errno == EINTR)
+        continue;
     (void)close(pipe_fds[0]);
     if (got == 1) return EXIT_OK;
     int wait_status;
@@ -331,10 +355,8 @@ static int serve_in_background(const struct mount_options *options)
 
 int cli_mount(int argc, char **argv)
 {
-    struct mount_options options = {.workers = 1,
-                                    .entry_timeout_s = 60,
-                                    .attr_timeout_s = 60,
-                                    .negative_timeout_s = 60};
+    struct mount_options options = {
+        .workers = 1, .entry_timeout_s = 60, .attr_timeout_s = 60, .negative_timeout_s = 60};
     buf_init(&options.fuse_options);
     int status = parse(argc, argv, &options);
     if (status == EXIT_OK)

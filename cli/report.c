@@ -1,5 +1,5 @@
-/* `trellis report`: named reports over the live namespace. A report is one statement; `du` has two, walked level by level from
- * a directory, because its rows are found by following them. */
+/* `trellis report`: named reports over the live namespace. A report is one statement; `du` has two,
+ * walked level by level from a directory, because its rows are found by following them. */
 #include <getopt.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -31,8 +31,10 @@ static int list_reports(bool names_only)
     for (size_t i = 0; i < report_count; i++) {
         const char *text = reports[i].text;
         size_t size = strcspn(text, "\n");
-        if (names_only) (void)printf("%s\n", reports[i].name);
-        else (void)printf("%-12s %.*s\n", reports[i].name, (int)(size > 3 ? size - 3 : 0), text + 3);
+        if (names_only)
+            (void)printf("%s\n", reports[i].name);
+        else
+            (void)printf("%-12s %.*s\n", reports[i].name, (int)(size > 3 ? size - 3 : 0), text + 3);
     }
     return EXIT_OK;
 }
@@ -119,7 +121,8 @@ static enum err du_part(struct cli_store *store, const char *text, size_t first_
         if (err) return err;
         size_t index;
         json_t *row;
-        json_array_foreach (rows, index, row) {
+        json_array_foreach(rows, index, row)
+        {
             if (part == 0) {
                 if (!inos_add(inos, number_of(row, "ino")))
                     err = diag_set(diag, ERR_NO_MEMORY, "no memory for the directories");
@@ -141,8 +144,8 @@ static void print_du(enum sql_format format, const char *path, const struct du_t
         json_t *row = json_pack("{s:[{s:s, s:I, s:I, s:I}]}", "data", "path", path, "entries",
                                 (json_int_t)total->entries, "bytes", (json_int_t)total->bytes,
                                 "on_disk", (json_int_t)total->on_disk);
-        char *text = json_dumps(
-            row, JSON_COMPACT | (format == SQL_FORMAT_JSON_ASCII ? JSON_ENSURE_ASCII : 0));
+        char *text = json_dumps(row, JSON_COMPACT |
+                                         (format == SQL_FORMAT_JSON_ASCII ? JSON_ENSURE_ASCII : 0));
         (void)printf("%s\n", text ? text : "{}");
         free(text);
         json_decref(row);
@@ -219,24 +222,36 @@ int cli_report(int argc, char **argv)
 {
     enum { OPTION_FORMAT = 256, OPTION_SHOW, OPTION_NAMES };
     static const struct option options[] = {
-        {"store", required_argument, NULL, 's'}, {"mount", required_argument, NULL, 'm'},
+        {"store", required_argument, NULL, 's'},
+        {"mount", required_argument, NULL, 'm'},
         {"output-format", required_argument, NULL, OPTION_FORMAT},
-        {"show", no_argument, NULL, OPTION_SHOW}, {"names", no_argument, NULL, OPTION_NAMES}, {0}};
+        {"show", no_argument, NULL, OPTION_SHOW},
+        {"names", no_argument, NULL, OPTION_NAMES},
+        {0}};
     struct cli_target target = {0};
     enum sql_format format = isatty(STDOUT_FILENO) ? SQL_FORMAT_TABLE : SQL_FORMAT_TEXT;
     bool show = false;
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
         switch (option) {
-        case 's': target.store = optarg; break;
-        case 'm': target.mount = optarg; break;
-        case OPTION_SHOW: show = true; break;
-        case OPTION_NAMES: return list_reports(true);
+        case 's':
+            target.store = optarg;
+            break;
+        case 'm':
+            target.mount = optarg;
+            break;
+        case OPTION_SHOW:
+            show = true;
+            break;
+        case OPTION_NAMES:
+            return list_reports(true);
         case OPTION_FORMAT:
             if (!sql_format_by_name(optarg, &format))
                 return cli_usage("report", "no output format '%s'", optarg);
             break;
-        case ':': return cli_usage("report", "option %s needs a value", argv[optind - 1]);
-        default: return cli_usage("report", "unknown option %s", argv[optind - 1]);
+        case ':':
+            return cli_usage("report", "option %s needs a value", argv[optind - 1]);
+        default:
+            return cli_usage("report", "unknown option %s", argv[optind - 1]);
         }
     }
     if (optind == argc) return list_reports(false);

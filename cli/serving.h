@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* The process that serves the mount, by its control socket's credentials. False when it cannot be told. */
+/* The process that serves the mount, by its control socket's credentials. False when it cannot be
+ * told. */
 bool serving_pid(const char *mountpoint, pid_t *ret_pid);
 
 #endif

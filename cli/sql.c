@@ -35,20 +35,24 @@ static const char *prompt_more(EditLine *edit)
     return "      -> ";
 }
 
-/* The text holds a whole statement: a ';' outside quotes and comments, with nothing but space behind it. */
+/* The text holds a whole statement: a ';' outside quotes and comments, with nothing but space
+ * behind it. */
 static bool is_complete(const char *text)
 {
     char quote = 0;
     bool ended = false;
     for (const char *at = text; *at; at++) {
         if (quote) {
-            if (*at == '\\' && quote != '`' && at[1]) at++;
-            else if (*at == quote) quote = 0;
+            if (*at == '\\' && quote != '`' && at[1])
+                at++;
+            else if (*at == quote)
+                quote = 0;
         } else if (*at == '\'' || *at == '"' || *at == '`') {
             quote = *at;
             ended = false;
         } else if (*at == '#' || (at[0] == '-' && at[1] == '-')) {
-            while (at[1] && at[1] != '\n') at++;
+            while (at[1] && at[1] != '\n')
+                at++;
         } else if (*at == ';') {
             ended = true;
         } else if (*at != ' ' && *at != '\t' && *at != '\n') {
@@ -134,17 +138,27 @@ int cli_sql(int argc, char **argv)
         {"explain-mode", required_argument, NULL, OPTION_MODE},
         {0}};
     struct cli_target target = {0};
-    struct sql_options sql = {
-        .format = isatty(STDOUT_FILENO) ? SQL_FORMAT_TABLE : SQL_FORMAT_TEXT, .allow_ddl = true};
+    struct sql_options sql = {.format = isatty(STDOUT_FILENO) ? SQL_FORMAT_TABLE : SQL_FORMAT_TEXT,
+                              .allow_ddl = true};
     const char *query = NULL;
     const char *file = NULL;
     for (int option; (option = getopt_long(argc, argv, ":e:D:", options, NULL)) != -1;) {
         switch (option) {
-        case 's': target.store = optarg; break;
-        case 'm': target.mount = optarg; break;
-        case 'D': sql.database = optarg; break;
-        case 'e': query = optarg; break;
-        case OPTION_FILE: file = optarg; break;
+        case 's':
+            target.store = optarg;
+            break;
+        case 'm':
+            target.mount = optarg;
+            break;
+        case 'D':
+            sql.database = optarg;
+            break;
+        case 'e':
+            query = optarg;
+            break;
+        case OPTION_FILE:
+            file = optarg;
+            break;
         case OPTION_FORMAT:
             if (!sql_format_by_name(optarg, &sql.format))
                 return cli_usage("sql", "no output format '%s'", optarg);
@@ -153,8 +167,10 @@ int cli_sql(int argc, char **argv)
             if (!sql_explain_mode_by_name(optarg, &sql.explain_mode))
                 return cli_usage("sql", "no explain mode '%s'", optarg);
             break;
-        case ':': return cli_usage("sql", "option %s needs a value", argv[optind - 1]);
-        default: return cli_usage("sql", "unknown option %s", argv[optind - 1]);
+        case ':':
+            return cli_usage("sql", "option %s needs a value", argv[optind - 1]);
+        default:
+            return cli_usage("sql", "unknown option %s", argv[optind - 1]);
         }
     }
     if (optind < argc) return cli_usage("sql", "unexpected argument '%s'", argv[optind]);
@@ -162,9 +178,12 @@ int cli_sql(int argc, char **argv)
     int status = EXIT_OK;
     struct cli_store *store = cli_target_open(&target, "sql", &status);
     if (!store) return status;
-    if (query) status = run_text(store, query, strlen(query), &sql);
-    else if (!file && isatty(STDIN_FILENO)) status = run_prompt(store, &sql);
-    else status = run_source(store, file ? file : "-", &sql);
+    if (query)
+        status = run_text(store, query, strlen(query), &sql);
+    else if (!file && isatty(STDIN_FILENO))
+        status = run_prompt(store, &sql);
+    else
+        status = run_source(store, file ? file : "-", &sql);
     struct diag diag;
     enum err err = cli_store_close(store, &diag);
     return err && status == EXIT_OK ? cli_fail(err, "%s", diag.text) : status;

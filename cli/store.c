@@ -1,8 +1,9 @@
-/* The way to a store for the subcommands that ask it something: over the control socket of the process that serves it, or, when
- * nobody does, by opening it here.
+/* The way to a store for the subcommands that ask it something: over the control socket of the
+ * process that serves it, or, when nobody does, by opening it here.
  *
- * Which of the two is decided by connecting: a socket that nobody listens at is a dead process's. Two processes cannot both
- * open a store (its lock decides), so losing a race only gives the error that it is in use. */
+ * Which of the two is decided by connecting: a socket that nobody listens at is a dead process's.
+ * Two processes cannot both open a store (its lock decides), so losing a race only gives the error
+ * that it is in use. */
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -30,9 +31,9 @@ static enum err connect_to(const char *dir, int *ret_fd, struct diag *diag)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0)
-        return diag_set(diag, err_from_errno(errno) == ERR_NOT_FOUND ? ERR_INVALID
-                                                                     : err_from_errno(errno),
-                        "cannot open the store %s: %s", dir, strerror(errno));
+        return diag_set(
+            diag, err_from_errno(errno) == ERR_NOT_FOUND ? ERR_INVALID : err_from_errno(errno),
+            "cannot open the store %s: %s", dir, strerror(errno));
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", dir_fd,
                    CONTROL_SOCKET_NAME);
     enum err err = ERR_NONE;
@@ -142,8 +143,7 @@ static enum err receive_answer(int fd, struct sql_sink *sink, struct diag *diag,
         char *bytes;
         size_t size;
         enum err err = control_receive(fd, &type, &bytes, &size);
-        if (err)
-            return diag_set(diag, ERR_CLOSED, "the process that serves the store went away");
+        if (err) return diag_set(diag, ERR_CLOSED, "the process that serves the store went away");
         if (type == CONTROL_OUTPUT) {
             if (!sunk) sunk = sink->write(sink, bytes, size);
             free(bytes);
@@ -162,8 +162,7 @@ static enum err receive_answer(int fd, struct sql_sink *sink, struct diag *diag,
         err = (enum err)number;
         if (err) {
             (void)!diag_set(diag, err, "%s", text ? text : err_text(err));
-            diag->position =
-                (uint32_t)json_integer_value(json_object_get(end, "position"));
+            diag->position = (uint32_t)json_integer_value(json_object_get(end, "position"));
             if (ret_caret) *ret_caret = caret ? strdup(caret) : NULL;
         }
         json_decref(end);
@@ -185,22 +184,24 @@ static enum err ask_remote(int fd, json_t *request, struct sql_sink *sink, struc
     return receive_answer(fd, sink, diag, ret_caret);
 }
 
-static const char *const format_names[] = {
-    [SQL_FORMAT_TABLE] = "TABLE", [SQL_FORMAT_TEXT] = "TEXT",
-    [SQL_FORMAT_TEXT_NOHEADER] = "TEXT_NOHEADER", [SQL_FORMAT_CSV] = "CSV",
-    [SQL_FORMAT_JSON] = "JSON", [SQL_FORMAT_JSON_ASCII] = "JSON_ASCII"};
-static const char *const mode_names[] = {
-    [SQL_EXPLAIN_ALLOW] = "ALLOW", [SQL_EXPLAIN_FORBID] = "FORBID",
-    [SQL_EXPLAIN_REQUIRE] = "REQUIRE", [SQL_EXPLAIN_REMOVE] = "REMOVE",
-    [SQL_EXPLAIN_FORCE] = "FORCE"};
+static const char *const format_names[] = {[SQL_FORMAT_TABLE] = "TABLE",
+                                           [SQL_FORMAT_TEXT] = "TEXT",
+                                           [SQL_FORMAT_TEXT_NOHEADER] = "TEXT_NOHEADER",
+                                           [SQL_FORMAT_CSV] = "CSV",
+                                           [SQL_FORMAT_JSON] = "JSON",
+                                           [SQL_FORMAT_JSON_ASCII] = "JSON_ASCII"};
+static const char *const mode_names[] = {[SQL_EXPLAIN_ALLOW] = "ALLOW",
+                                         [SQL_EXPLAIN_FORBID] = "FORBID",
+                                         [SQL_EXPLAIN_REQUIRE] = "REQUIRE",
+                                         [SQL_EXPLAIN_REMOVE] = "REMOVE",
+                                         [SQL_EXPLAIN_FORCE] = "FORCE"};
 
 enum err cli_store_sql(struct cli_store *store, const char *text, size_t size,
                        const struct sql_options *options, struct sql_sink *sink, struct diag *diag,
                        char **ret_caret)
 {
     if (ret_caret) *ret_caret = NULL;
-    if (store->fd < 0)
-        return sql_run(store->client, text, size, options, sink, diag, ret_caret);
+    if (store->fd < 0) return sql_run(store->client, text, size, options, sink, diag, ret_caret);
     json_t *request =
         json_pack("{s:s, s:s%, s:s?, s:s, s:s}", "op", "sql", "text", text, size, "database",
                   options->database, "format", format_names[options->format], "explain_mode",

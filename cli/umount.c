@@ -1,4 +1,5 @@
-/* `trellis umount`: unmounts, then waits until the serving process has written everything and freed the store. */
+/* `trellis umount`: unmounts, then waits until the serving process has written everything and freed
+ * the store. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>

@@ -1,5 +1,6 @@
-/* The file system as a FUSE mount. Serves requests on the database's worker threads: every worker watches a clone of the
- * mount's descriptor, so that a request on a local partition runs with no hand-over between threads. */
+/* The file system as a FUSE mount. Serves requests on the database's worker threads: every worker
+ * watches a clone of the mount's descriptor, so that a request on a local partition runs with no
+ * hand-over between threads. */
 #ifndef FUSE_MOUNT_H
 #define FUSE_MOUNT_H
 
@@ -13,27 +14,30 @@ struct mount;
 struct mount_config {
     struct db *db;
     struct fs *fs;
-    const char *mountpoint;  /* an existing directory */
-    const char *source;      /* shown as the device in /proc/mounts */
-    const char *options;     /* for libfuse and the kernel, comma-separated; may be NULL */
-    double entry_timeout_s;  /* how long the kernel may keep names */
-    double attr_timeout_s;   /* … and attributes */
+    const char *mountpoint;    /* an existing directory */
+    const char *source;        /* shown as the device in /proc/mounts */
+    const char *options;       /* for libfuse and the kernel, comma-separated; may be NULL */
+    double entry_timeout_s;    /* how long the kernel may keep names */
+    double attr_timeout_s;     /* … and attributes */
     double negative_timeout_s; /* … and that a name does not exist */
 };
 
-/* Mounts, detaching a dead mount left at the mountpoint by a killed process, and serves until unmounted. Any thread
- * but a worker's. ERR_NOT_FOUND, ERR_DENIED, ERR_IN_USE (a live trellis is mounted there), ERR_IO, ERR_NO_MEMORY with a reason. */
+/* Mounts, detaching a dead mount left at the mountpoint by a killed process, and serves until
+ * unmounted. Any thread but a worker's. ERR_NOT_FOUND, ERR_DENIED, ERR_IN_USE (a live trellis is
+ * mounted there), ERR_IO, ERR_NO_MEMORY with a reason. */
 MUST_USE enum err mount_create(const struct mount_config *config, struct mount **ret_mount,
                                struct diag *diag);
 /* A descriptor that becomes readable when the kernel has unmounted it. */
 int mount_ended_fd(const struct mount *mount);
-/* Detaches the mount (as `umount -l`); requests are still served until the last user is gone. Any thread. */
+/* Detaches the mount (as `umount -l`); requests are still served until the last user is gone. Any
+ * thread. */
 MUST_USE enum err mount_detach(struct mount *mount, struct diag *diag);
-/* Stops serving: whoever still uses the mount gets ENOTCONN. Waits for data I/O that is under way. NULL is allowed. */
+/* Stops serving: whoever still uses the mount gets ENOTCONN. Waits for data I/O that is under way.
+ * NULL is allowed. */
 void mount_destroy(struct mount *mount);
 
-/* Detaches whatever trellis mount is at the path; for a dead one too. ERR_NOT_FOUND: nothing is mounted there; ERR_BUSY,
- * ERR_DENIED. */
+/* Detaches whatever trellis mount is at the path; for a dead one too. ERR_NOT_FOUND: nothing is
+ * mounted there; ERR_BUSY, ERR_DENIED. */
 MUST_USE enum err mount_detach_path(const char *mountpoint, bool lazy, struct diag *diag);
 
 #endif

@@ -1,7 +1,8 @@
-/* Callbacks on attributes: getattr, setattr, statfs, access, extended attributes, and ioctl for inode flags.
+/* Callbacks on attributes: getattr, setattr, statfs, access, extended attributes, and ioctl for
+ * inode flags.
  *
- * Valid replies: attr or err; statfs or err; err for access; buf, xattr (the size) or err for reading
- * extended attributes; ioctl or err. */
+ * Valid replies: attr or err; statfs or err; err for access; buf, xattr (the size) or err for
+ * reading extended attributes; ioctl or err. */
 #include "fuse/serve.h"
 
 #include <errno.h>
@@ -16,15 +17,17 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *in
     (void)info;
     struct fs_attr attr;
     enum err err = fs_getattr(serve_fs(), ino, &attr);
-    if (err) serve_reply_err(req, err);
-    else serve_reply_attr(req, &attr);
+    if (err)
+        serve_reply_err(req, err);
+    else
+        serve_reply_attr(req, &attr);
 }
 
 static int64_t ns_of(struct timespec time)
 {
     int64_t ns;
-    /* Years beyond what 64 bits of nanoseconds hold (1677 to 2262) stop at the ends, as the kernel does for
-     * file systems with a smaller range. */
+    /* Years beyond what 64 bits of nanoseconds hold (1677 to 2262) stop at the ends, as the kernel
+     * does for file systems with a smaller range. */
     if (__builtin_mul_overflow((int64_t)time.tv_sec, (int64_t)1000000000, &ns) ||
         __builtin_add_overflow(ns, (int64_t)time.tv_nsec, &ns))
         return time.tv_sec < 0 ? INT64_MIN : INT64_MAX;
@@ -39,10 +42,14 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *stat, int to
         int fuse;
         unsigned ours;
     } map[] = {
-        {FUSE_SET_ATTR_MODE, FS_SET_MODE},           {FUSE_SET_ATTR_UID, FS_SET_UID},
-        {FUSE_SET_ATTR_GID, FS_SET_GID},             {FUSE_SET_ATTR_SIZE, FS_SET_SIZE},
-        {FUSE_SET_ATTR_ATIME, FS_SET_ATIME},         {FUSE_SET_ATTR_MTIME, FS_SET_MTIME},
-        {FUSE_SET_ATTR_ATIME_NOW, FS_SET_ATIME_NOW}, {FUSE_SET_ATTR_MTIME_NOW, FS_SET_MTIME_NOW},
+        {FUSE_SET_ATTR_MODE, FS_SET_MODE},
+        {FUSE_SET_ATTR_UID, FS_SET_UID},
+        {FUSE_SET_ATTR_GID, FS_SET_GID},
+        {FUSE_SET_ATTR_SIZE, FS_SET_SIZE},
+        {FUSE_SET_ATTR_ATIME, FS_SET_ATIME},
+        {FUSE_SET_ATTR_MTIME, FS_SET_MTIME},
+        {FUSE_SET_ATTR_ATIME_NOW, FS_SET_ATIME_NOW},
+        {FUSE_SET_ATTR_MTIME_NOW, FS_SET_MTIME_NOW},
         {FUSE_SET_ATTR_CTIME, FS_SET_CTIME},
     };
     unsigned set = serve_current->kill_privileges ? FS_SET_KILL_SUID : 0;
@@ -60,8 +67,10 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *stat, int to
     struct fs_caller caller = serve_caller(req);
     struct fs_attr result;
     enum err err = fs_setattr(serve_fs(), &caller, ino, set, &attr, &result);
-    if (err) serve_reply_err(req, err);
-    else serve_reply_attr(req, &result);
+    if (err)
+        serve_reply_err(req, err);
+    else
+        serve_reply_attr(req, &result);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -87,8 +96,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
     (void)fuse_reply_statfs(req, &reply);
 }
 
-/* Only asked when the mount has no default_permissions; then supplementary groups are not known, so this is the coarse
- * rule: the class of the caller by uid and primary gid. */
+/* Only asked when the mount has no default_permissions; then supplementary groups are not known, so
+ * this is the coarse rule: the class of the caller by uid and primary gid. */
 static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 {
     const struct fuse_ctx *context = fuse_req_ctx(req);
@@ -114,9 +123,12 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 /* getxattr and listxattr: size 0 asks for the size. */
 static void reply_xattr(fuse_req_t req, enum err err, const void *bytes, size_t size, size_t result)
 {
-    if (err) serve_reply_err(req, err);
-    else if (size == 0) (void)fuse_reply_xattr(req, result);
-    else (void)fuse_reply_buf(req, bytes, result);
+    if (err)
+        serve_reply_err(req, err);
+    else if (size == 0)
+        (void)fuse_reply_xattr(req, result);
+    else
+        (void)fuse_reply_buf(req, bytes, result);
 }
 
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
@@ -124,7 +136,8 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
     struct fs_caller caller = serve_caller(req);
     if (size > FS_XATTR_SIZE_MAX + 1) size = FS_XATTR_SIZE_MAX + 1;
     size_t result = 0;
-    enum err err = fs_xattr_get(serve_fs(), &caller, ino, name, serve_current->reply, size, &result);
+    enum err err =
+        fs_xattr_get(serve_fs(), &caller, ino, name, serve_current->reply, size, &result);
     reply_xattr(req, err, serve_current->reply, size, result);
 }
 
@@ -167,8 +180,10 @@ static enum err flags_set_xflags(struct fs_client *fs, const struct fs_caller *c
     uint32_t known = 0;
     for (size_t i = 0; i < sizeof(xflags) / sizeof(xflags[0]); i++) {
         known |= xflags[i].xflag;
-        if (fsx->fsx_xflags & xflags[i].xflag) flags |= xflags[i].flag;
-        else flags &= ~xflags[i].flag;
+        if (fsx->fsx_xflags & xflags[i].xflag)
+            flags |= xflags[i].flag;
+        else
+            flags &= ~xflags[i].flag;
     }
     if (fsx->fsx_xflags & ~known) return ERR_EOPNOTSUPP;
     return flags == attr.flags ? ERR_NONE : fs_flags_set(fs, caller, ino, flags);

@@ -1,7 +1,8 @@
 /* Callbacks on directories: opendir, readdir, readdirplus, releasedir, fsyncdir.
  *
- * Directories have no open state here: a cookie alone says where reading goes on. So opendir answers ENOSYS where the
- * kernel knows what that means (it stops asking, and keeps read directories in its page cache).
+ * Directories have no open state here: a cookie alone says where reading goes on. So opendir
+ * answers ENOSYS where the kernel knows what that means (it stops asking, and keeps read
+ * directories in its page cache).
  *
  * Valid replies: open or err; buf (empty at the end) or err; err. */
 #include "fuse/serve.h"
@@ -18,10 +19,9 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *in
 
 static mode_t type_mode(uint8_t type)
 {
-    static const mode_t modes[] = {[FS_FILE] = S_IFREG,    [FS_DIR] = S_IFDIR,
-                                   [FS_SYMLINK] = S_IFLNK, [FS_FIFO] = S_IFIFO,
-                                   [FS_SOCKET] = S_IFSOCK, [FS_CHAR] = S_IFCHR,
-                                   [FS_BLOCK] = S_IFBLK};
+    static const mode_t modes[] = {
+        [FS_FILE] = S_IFREG,    [FS_DIR] = S_IFDIR,  [FS_SYMLINK] = S_IFLNK, [FS_FIFO] = S_IFIFO,
+        [FS_SOCKET] = S_IFSOCK, [FS_CHAR] = S_IFCHR, [FS_BLOCK] = S_IFBLK};
     return type < sizeof(modes) / sizeof(modes[0]) ? modes[type] : 0;
 }
 
@@ -33,13 +33,14 @@ static size_t add_plus(fuse_req_t req, uint8_t *at, size_t left, const struct fs
     if (entry->has_attr && !is_dot) {
         serve_entry_param(serve_current->mount, &entry->attr, &param);
     } else {
-        /* Inode 0 says: no lookup reference is taken, only the type and number in attr are shown. */
+        /* Inode 0 says: no lookup reference is taken, only the type and number in attr are shown.
+         */
         memset(&param, 0, sizeof(param));
         param.attr.st_ino = entry->ino;
         param.attr.st_mode = type_mode(entry->type);
     }
-    size_t size = fuse_add_direntry_plus(req, (char *)at, left, entry->name, &param,
-                                         (off_t)entry->cookie);
+    size_t size =
+        fuse_add_direntry_plus(req, (char *)at, left, entry->name, &param, (off_t)entry->cookie);
     if (size <= left && param.ino) fs_remember(serve_fs(), param.ino);
     return size;
 }

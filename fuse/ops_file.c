@@ -1,8 +1,10 @@
-/* Callbacks on open files: open, create, read, write, flush, release, fsync, fallocate, lseek, copy_file_range.
+/* Callbacks on open files: open, create, read, write, flush, release, fsync, fallocate, lseek,
+ * copy_file_range.
  *
- * Data requests leave the worker's thread with an fs_io and are answered on the I/O thread that finishes them, through the
- * descriptor their request came from. Their bytes live behind the request; a large write takes the server's
- * whole receive buffer along instead of copying out of it.
+ * Data requests leave the worker's thread with an fs_io and are answered on the I/O thread that
+ * finishes them, through the descriptor their request came from. Their bytes live behind the
+ * request; a large write takes the server's whole receive buffer along instead of copying out of
+ * it.
  *
  * Valid replies: open or err; create or err; buf or err; write or err; err; lseek or err. */
 #include "fuse/serve.h"
@@ -75,24 +77,30 @@ static void done_err(struct fs_io *io)
 static void done_read(struct fs_io *io)
 {
     struct data_request *request = request_begin_reply(io);
-    if (io->err) (void)fuse_reply_err(request->req, err_to_errno(io->err));
-    else (void)fuse_reply_buf(request->req, io->bytes, io->result);
+    if (io->err)
+        (void)fuse_reply_err(request->req, err_to_errno(io->err));
+    else
+        (void)fuse_reply_buf(request->req, io->bytes, io->result);
     request_end(request);
 }
 
 static void done_write(struct fs_io *io)
 {
     struct data_request *request = request_begin_reply(io);
-    if (io->err) (void)fuse_reply_err(request->req, err_to_errno(io->err));
-    else (void)fuse_reply_write(request->req, io->result);
+    if (io->err)
+        (void)fuse_reply_err(request->req, err_to_errno(io->err));
+    else
+        (void)fuse_reply_write(request->req, io->result);
     request_end(request);
 }
 
 static void done_seek(struct fs_io *io)
 {
     struct data_request *request = request_begin_reply(io);
-    if (io->err) (void)fuse_reply_err(request->req, err_to_errno(io->err));
-    else (void)fuse_reply_lseek(request->req, (off_t)io->result);
+    if (io->err)
+        (void)fuse_reply_err(request->req, err_to_errno(io->err));
+    else
+        (void)fuse_reply_lseek(request->req, (off_t)io->result);
     request_end(request);
 }
 
@@ -156,8 +164,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t s
         }
     }
     uint8_t *fresh = size >= WRITE_TAKES_BUFFER_SIZE ? malloc(SERVE_BUFFER_SIZE) : NULL;
-    struct data_request *request = request_new(req, file_of(info), (uint64_t)offset, size,
-                                               fresh ? 0 : size, done_write);
+    struct data_request *request =
+        request_new(req, file_of(info), (uint64_t)offset, size, fresh ? 0 : size, done_write);
     if (!request) {
         free(fresh);
         return;

@@ -1,7 +1,8 @@
-/* Callbacks that work on names: lookup, mknod, mkdir, symlink, link, unlink, rmdir, rename, readlink, forget.
+/* Callbacks that work on names: lookup, mknod, mkdir, symlink, link, unlink, rmdir, rename,
+ * readlink, forget.
  *
- * Valid replies: entry or err for what makes or finds a name; err for unlink, rmdir and rename; readlink or
- * err; none for forget. */
+ * Valid replies: entry or err for what makes or finds a name; err for unlink, rmdir and rename;
+ * readlink or err; none for forget. */
 #include "fuse/serve.h"
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -15,8 +16,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         (void)fuse_reply_entry(req, &none);
         return;
     }
-    if (err) serve_reply_err(req, err);
-    else serve_reply_entry(req, &attr);
+    if (err)
+        serve_reply_err(req, err);
+    else
+        serve_reply_entry(req, &attr);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
@@ -27,14 +30,17 @@ static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
-    for (size_t i = 0; i < count; i++) fs_forget(serve_fs(), forgets[i].ino, forgets[i].nlookup);
+    for (size_t i = 0; i < count; i++)
+        fs_forget(serve_fs(), forgets[i].ino, forgets[i].nlookup);
     fuse_reply_none(req);
 }
 
 static void reply_made(fuse_req_t req, enum err err, const struct fs_attr *attr)
 {
-    if (err) serve_reply_err(req, err);
-    else serve_reply_entry(req, attr);
+    if (err)
+        serve_reply_err(req, err);
+    else
+        serve_reply_entry(req, attr);
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -69,8 +75,10 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
     char target[FS_SYMLINK_SIZE_MAX + 1];
     enum err err = fs_readlink(serve_fs(), ino, target);
-    if (err) serve_reply_err(req, err);
-    else (void)fuse_reply_readlink(req, target);
+    if (err)
+        serve_reply_err(req, err);
+    else
+        (void)fuse_reply_readlink(req, target);
 }
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -89,8 +97,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
                       const char *new_name, unsigned flags)
 {
     struct fs_caller caller = serve_caller(req);
-    serve_reply_err(req,
-                    fs_rename(serve_fs(), &caller, parent, name, new_parent, new_name, flags));
+    serve_reply_err(req, fs_rename(serve_fs(), &caller, parent, name, new_parent, new_name, flags));
 }
 
 void serve_ops_name(struct fuse_lowlevel_ops *ops)

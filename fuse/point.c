@@ -1,7 +1,8 @@
 /* The mountpoint: is something mounted there, does it still answer, and taking it away.
  *
- * A process killed with -9 leaves its mount behind: every call on it says ENOTCONN. It is recognised by that, and by its
- * type in /proc/self/mountinfo, and detached without asking it anything. Ordinary users detach through fusermount3. */
+ * A process killed with -9 leaves its mount behind: every call on it says ENOTCONN. It is
+ * recognised by that, and by its type in /proc/self/mountinfo, and detached without asking it
+ * anything. Ordinary users detach through fusermount3. */
 #include "fuse/point.h"
 
 #include <errno.h>
@@ -38,7 +39,8 @@ static void unescape(char *text)
 static char *absolute_path(const char *path)
 {
     size_t size = strlen(path);
-    while (size > 1 && path[size - 1] == '/') size--;
+    while (size > 1 && path[size - 1] == '/')
+        size--;
     char *copy = strndup(path, size);
     if (!copy) return NULL;
     char *slash = strrchr(copy, '/');
@@ -56,7 +58,8 @@ static char *absolute_path(const char *path)
     }
     char *absolute = NULL;
     bool is_dots = strcmp(last, ".") == 0 || strcmp(last, "..") == 0;
-    if (is_dots) absolute = realpath(path, NULL);
+    if (is_dots)
+        absolute = realpath(path, NULL);
     else if (parent && asprintf(&absolute, "%s/%s", strcmp(parent, "/") ? parent : "", last) < 0)
         absolute = NULL;
     free(parent);
@@ -90,8 +93,9 @@ static bool is_ours(const char *absolute)
 
 static enum err run_fusermount(const char *absolute, bool lazy, struct diag *diag)
 {
-    char *arguments[] = {(char *)"fusermount3", (char *)"-u", (char *)"-q", (char *)(lazy ? "-z" : "--"),
-                         (char *)(uintptr_t)absolute, NULL};
+    char *arguments[] = {
+        (char *)"fusermount3",       (char *)"-u", (char *)"-q", (char *)(lazy ? "-z" : "--"),
+        (char *)(uintptr_t)absolute, NULL};
     pid_t pid;
     int number = posix_spawnp(&pid, "fusermount3", NULL, NULL, arguments, environ);
     if (number)
@@ -112,16 +116,16 @@ enum err mount_detach_path(const char *mountpoint, bool lazy, struct diag *diag)
         return diag_set(diag, ERR_NOT_FOUND, "%s: no such file or directory", mountpoint);
     enum err err = ERR_NONE;
     if (!is_ours(absolute)) {
-        err = diag_set(diag, ERR_NOT_FOUND, "%s: no trellis file system is mounted there",
-                       absolute);
+        err =
+            diag_set(diag, ERR_NOT_FOUND, "%s: no trellis file system is mounted there", absolute);
     } else if (geteuid() != 0) {
         err = run_fusermount(absolute, lazy, diag);
     } else if (umount2(absolute, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) < 0) {
-        err = errno == EBUSY ? diag_set(diag, ERR_BUSY,
-                                        "%s is in use: end what works in it, or detach with --lazy",
-                                        absolute)
-                             : diag_set(diag, err_from_errno(errno), "cannot unmount %s: %s",
-                                        absolute, strerror(errno));
+        err = errno == EBUSY
+                  ? diag_set(diag, ERR_BUSY,
+                             "%s is in use: end what works in it, or detach with --lazy", absolute)
+                  : diag_set(diag, err_from_errno(errno), "cannot unmount %s: %s", absolute,
+                             strerror(errno));
     }
     free(absolute);
     return err;

@@ -4,8 +4,8 @@
 
 #include "base/diag.h"
 
-/* The directory exists and nothing of ours serves it; a dead mount there is detached. ERR_NOT_FOUND, ERR_INVALID (no directory),
- * ERR_IN_USE, ERR_DENIED. */
+/* The directory exists and nothing of ours serves it; a dead mount there is detached.
+ * ERR_NOT_FOUND, ERR_INVALID (no directory), ERR_IN_USE, ERR_DENIED. */
 MUST_USE enum err mount_prepare_point(const char *mountpoint, struct diag *diag);
 
 #endif

@@ -1,6 +1,6 @@
-/* The kernel's side of FUSE, where libfuse 3.14 does not reach: HANDLE_KILLPRIV_V2 (kernel 5.12) and cloned device
- * descriptors used from an event loop of our own. Structures are those of linux/fuse.h, which cannot be
- * included together with libfuse's headers everywhere. */
+/* The kernel's side of FUSE, where libfuse 3.14 does not reach: HANDLE_KILLPRIV_V2 (kernel 5.12)
+ * and cloned device descriptors used from an event loop of our own. Structures are those of
+ * linux/fuse.h, which cannot be included together with libfuse's headers everywhere. */
 #include "fuse/protocol.h"
 
 #include <errno.h>

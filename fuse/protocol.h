@@ -1,4 +1,5 @@
-/* Private to fuse/: the few places where the kernel's protocol (linux/fuse.h) is looked at below libfuse. */
+/* Private to fuse/: the few places where the kernel's protocol (linux/fuse.h) is looked at below
+ * libfuse. */
 #ifndef FUSE_PROTOCOL_H
 #define FUSE_PROTOCOL_H
 
@@ -7,12 +8,14 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* The request is INIT from a kernel that can leave clearing of setuid to us (FUSE_HANDLE_KILLPRIV_V2). */
+/* The request is INIT from a kernel that can leave clearing of setuid to us
+ * (FUSE_HANDLE_KILLPRIV_V2). */
 bool protocol_is_init(const void *request, size_t size, uint64_t *ret_unique);
 /* The request (WRITE or SETATTR) asks for it. */
 bool protocol_kills_privileges(const void *request, size_t size);
-/* Adds FUSE_HANDLE_KILLPRIV_V2 to libfuse's answer to INIT: without it the kernel asks for the security.capability attribute
- * before every write. The amended copy goes to storage; false when this reply is not a good INIT reply. */
+/* Adds FUSE_HANDLE_KILLPRIV_V2 to libfuse's answer to INIT: without it the kernel asks for the
+ * security.capability attribute before every write. The amended copy goes to storage; false when
+ * this reply is not a good INIT reply. */
 enum { PROTOCOL_INIT_SIZE_MAX = 256 };
 bool protocol_amend_init(const struct iovec *iov, int count, uint64_t init_unique,
                          uint8_t storage[PROTOCOL_INIT_SIZE_MAX], size_t *ret_size);

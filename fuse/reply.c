@@ -1,7 +1,8 @@
 /* Replies: the one place where our errors and attributes become FUSE's.
  *
- * Every request gets exactly one reply. A reply that cannot be delivered (the caller was interrupted: ENOENT from the
- * kernel) means that the kernel did not take the reference an entry would have given it, so it is forgotten. */
+ * Every request gets exactly one reply. A reply that cannot be delivered (the caller was
+ * interrupted: ENOENT from the kernel) means that the kernel did not take the reference an entry
+ * would have given it, so it is forgotten. */
 #include "fuse/serve.h"
 
 #include <errno.h>
@@ -11,10 +12,8 @@
 struct fs_caller serve_caller(fuse_req_t req)
 {
     const struct fuse_ctx *context = fuse_req_ctx(req);
-    return (struct fs_caller){.uid = context->uid,
-                              .gid = context->gid,
-                              .umask = context->umask,
-                              .pid = context->pid};
+    return (struct fs_caller){
+        .uid = context->uid, .gid = context->gid, .umask = context->umask, .pid = context->pid};
 }
 
 void serve_reply_err(fuse_req_t req, enum err err)

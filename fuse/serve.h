@@ -24,11 +24,12 @@ struct server {
     struct db_watch watch;
     struct db_client *db_client;
     struct fs_client *fs;
-    uint8_t *buffer;      /* the request being handled; a large write takes it along */
-    bool probe;           /* the last read after a request found another one */
-    bool kill_privileges; /* the request asks to clear setuid and setgid (FUSE_HANDLE_KILLPRIV_V2) */
+    uint8_t *buffer; /* the request being handled; a large write takes it along */
+    bool probe;      /* the last read after a request found another one */
+    bool
+        kill_privileges; /* the request asks to clear setuid and setgid (FUSE_HANDLE_KILLPRIV_V2) */
     struct fs_dirent *entries;
-    uint8_t *reply;       /* directory replies */
+    uint8_t *reply; /* directory replies */
     size_t reply_size;
     uint16_t worker;
 };
@@ -43,14 +44,14 @@ struct mount {
     struct fs *fs;
     struct fuse_session *session;
     char *mountpoint;
-    int ended_fd;             /* eventfd */
+    int ended_fd; /* eventfd */
     uint16_t server_count;
     struct server *servers;
-    _Atomic uint32_t serving;   /* watches not yet ended */
-    _Atomic uint64_t io_count;  /* data requests under way */
+    _Atomic uint32_t serving;  /* watches not yet ended */
+    _Atomic uint64_t io_count; /* data requests under way */
     _Atomic bool stopping;
-    uint64_t init_unique;       /* of the INIT request, whose reply is amended */
-    bool kill_privileges;       /* agreed on */
+    uint64_t init_unique; /* of the INIT request, whose reply is amended */
+    bool kill_privileges; /* agreed on */
     struct sync_queue *syncs;
 };
 
@@ -64,9 +65,13 @@ void serve_ops_attr(struct fuse_lowlevel_ops *ops);
 void serve_ops_dir(struct fuse_lowlevel_ops *ops);
 void serve_ops_file(struct fuse_lowlevel_ops *ops);
 
-static inline struct fs_client *serve_fs(void) { return serve_current->fs; }
+static inline struct fs_client *serve_fs(void)
+{
+    return serve_current->fs;
+}
 struct fs_caller serve_caller(fuse_req_t req);
-/* One reply each. A failed entry or create reply takes back the kernel reference that it would have been. */
+/* One reply each. A failed entry or create reply takes back the kernel reference that it would have
+ * been. */
 void serve_reply_err(fuse_req_t req, enum err err);
 void serve_reply_entry(fuse_req_t req, const struct fs_attr *attr);
 void serve_reply_attr(fuse_req_t req, const struct fs_attr *attr);
@@ -74,7 +79,8 @@ void serve_attr_stat(const struct fs_attr *attr, struct stat *ret_stat);
 void serve_entry_param(const struct mount *mount, const struct fs_attr *attr,
                        struct fuse_entry_param *ret_entry);
 
-/* Work that waits for the disk without an open file (fsync of a directory): a thread of its own. sync.c */
+/* Work that waits for the disk without an open file (fsync of a directory): a thread of its own.
+ * sync.c */
 struct sync_queue;
 MUST_USE enum err sync_queue_create(struct mount *mount, struct sync_queue **ret_queue);
 void sync_queue_destroy(struct sync_queue *queue); /* answers what is queued; NULL is allowed */

@@ -1,15 +1,16 @@
 /* A mount's life: mounting, one server per worker, the receive loop, the end.
  *
- * Receiving is ours rather than libfuse's loop, because each worker reads its own clone of the descriptor from the
- * database's event loop. libfuse parses requests and forms replies; replies leave through custom_writev, which picks the
- * descriptor that the request came from (the kernel looks a reply up in the queue of that descriptor only).
+ * Receiving is ours rather than libfuse's loop, because each worker reads its own clone of the
+ * descriptor from the database's event loop. libfuse parses requests and forms replies; replies
+ * leave through custom_writev, which picks the descriptor that the request came from (the kernel
+ * looks a reply up in the queue of that descriptor only).
  *
- * Reading: the descriptor does not block. After a request the loop reads once more only while that has been
- * finding requests (several callers); with one caller the next read would only say EAGAIN, and sleeping in epoll is
- * what finds the next request.
+ * Reading: the descriptor does not block. After a request the loop reads once more only while that
+ * has been finding requests (several callers); with one caller the next read would only say EAGAIN,
+ * and sleeping in epoll is what finds the next request.
  *
- * The end: the kernel answers reads with ENODEV once the file system is unmounted (or its connection aborted). Every
- * server then leaves its loop; the last one makes ended_fd readable. */
+ * The end: the kernel answers reads with ENODEV once the file system is unmounted (or its
+ * connection aborted). Every server then leaves its loop; the last one makes ended_fd readable. */
 #include "fuse/mount.h"
 
 #include <errno.h>
@@ -64,11 +65,11 @@ static void op_init(void *user, struct fuse_conn_info *connection)
     connection->congestion_threshold = 48;
     connection->time_gran = 1;
     const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
-                            FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR |
-                            FUSE_CAP_ASYNC_DIO | FUSE_CAP_CACHE_SYMLINKS |
-                            FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_EXPORT_SUPPORT;
-    /* Replies are built in memory, and automatic invalidation serves file systems that change behind the
-     * kernel's back. */
+                            FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR | FUSE_CAP_ASYNC_DIO |
+                            FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPENDIR_SUPPORT |
+                            FUSE_CAP_EXPORT_SUPPORT;
+    /* Replies are built in memory, and automatic invalidation serves file systems that change
+     * behind the kernel's back. */
     const unsigned unwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
                               FUSE_CAP_AUTO_INVAL_DATA;
     connection->want = (connection->want | (connection->capable & wanted)) & ~unwanted;
@@ -95,7 +96,8 @@ static void handle(struct server *server, size_t size)
         mount->kill_privileges && protocol_kills_privileges(server->buffer, size);
     serve_current = server;
     serve_reply_fd = server->watch.fd;
-    /* libfuse reads the request from mem; a large write takes the buffer away and leaves a new one. */
+    /* libfuse reads the request from mem; a large write takes the buffer away and leaves a new one.
+     */
     struct fuse_buf buf = {.mem = server->buffer, .size = size};
     fuse_session_process_buf(mount->session, &buf);
 }
@@ -169,7 +171,8 @@ static enum err server_on_worker(struct server *server, bool stop)
     enum err err = db_post(server->mount->db, server->worker, server_start_run, &start);
     if (!err) {
         pthread_mutex_lock(&start.mutex);
-        while (!start.done) pthread_cond_wait(&start.changed, &start.mutex);
+        while (!start.done)
+            pthread_cond_wait(&start.changed, &start.mutex);
         pthread_mutex_unlock(&start.mutex);
         err = start.err;
     }
@@ -215,11 +218,12 @@ static enum err servers_start(struct mount *mount, struct diag *diag)
     int session_fd = fuse_session_fd(mount->session);
     enum err err = set_nonblocking(session_fd);
     if (err) return diag_set(diag, err, "cannot configure the FUSE descriptor");
-    for (uint16_t i = 0; i < count; i++) mount->servers[i].watch.fd = -1;
+    for (uint16_t i = 0; i < count; i++)
+        mount->servers[i].watch.fd = -1;
     for (uint16_t i = 0; i < count; i++) {
         int fd = i == 0 ? session_fd : protocol_clone_device(session_fd);
-        /* Without access to /dev/fuse (an ordinary user whose mount fusermount3 made) one worker receives
-         * all requests and the others serve their partitions for it. */
+        /* Without access to /dev/fuse (an ordinary user whose mount fusermount3 made) one worker
+         * receives all requests and the others serve their partitions for it. */
         if (fd < 0) break;
         mount->server_count = (uint16_t)(i + 1);
         err = server_init(&mount->servers[i], mount, i, fd);
@@ -335,8 +339,8 @@ enum err mount_detach(struct mount *mount, struct diag *diag)
         if (err != ERR_BUSY) break;
         if (wait_ended(mount, 100)) return ERR_NONE;
     }
-    /* Somebody still works in it: cut them off. For root MNT_FORCE aborts the connection, which ends every
-     * waiting request; for others closing the descriptor in mount_destroy does. */
+    /* Somebody still works in it: cut them off. For root MNT_FORCE aborts the connection, which
+     * ends every waiting request; for others closing the descriptor in mount_destroy does. */
     if (geteuid() == 0) (void)umount2(mount->mountpoint, MNT_FORCE);
     enum err err = mount_detach_path(mount->mountpoint, true, diag);
     if (err == ERR_NOT_FOUND) err = ERR_NONE;
@@ -357,7 +361,8 @@ void mount_destroy(struct mount *mount)
         (void)poll(NULL, 0, 1);
     sync_queue_destroy(mount->syncs);
     int session_fd = mount->session ? fuse_session_fd(mount->session) : -1;
-    for (uint16_t i = 0; i < mount->server_count; i++) server_fini(&mount->servers[i], session_fd);
+    for (uint16_t i = 0; i < mount->server_count; i++)
+        server_fini(&mount->servers[i], session_fd);
     if (mount->session) {
         fuse_session_unmount(mount->session);
         fuse_session_destroy(mount->session);

@@ -1,5 +1,5 @@
-/* A thread for requests that wait for the disk and have no open file to queue on: fsync of a directory. It has a database
- * client of its own, so that a worker never waits for the disk. */
+/* A thread for requests that wait for the disk and have no open file to queue on: fsync of a
+ * directory. It has a database client of its own, so that a worker never waits for the disk. */
 #include "fuse/serve.h"
 
 #include <errno.h>
@@ -48,7 +48,8 @@ static void *sync_thread(void *argument)
     queue->err = err;
     pthread_cond_broadcast(&queue->changed);
     while (!err) {
-        while (!queue->first && !queue->ending) pthread_cond_wait(&queue->changed, &queue->mutex);
+        while (!queue->first && !queue->ending)
+            pthread_cond_wait(&queue->changed, &queue->mutex);
         struct sync_request *batch = queue->first;
         queue->first = NULL;
         if (!batch) break;
@@ -76,7 +77,8 @@ enum err sync_queue_create(struct mount *mount, struct sync_queue **ret_queue)
         goto destroy_queue;
     }
     pthread_mutex_lock(&queue->mutex);
-    while (!queue->started) pthread_cond_wait(&queue->changed, &queue->mutex);
+    while (!queue->started)
+        pthread_cond_wait(&queue->changed, &queue->mutex);
     err = queue->err;
     pthread_mutex_unlock(&queue->mutex);
     if (err) {

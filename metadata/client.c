@@ -17,7 +17,7 @@ int64_t fs_now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static uint64_t monotonic_ns(void)
+uint64_t fs_monotonic_ns(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
@@ -49,7 +49,7 @@ static enum err client_refresh(struct fs_client *client)
 
 bool client_again_slow(struct fs_client *client, struct retry *retry, enum err *err)
 {
-    uint64_t now = monotonic_ns();
+    uint64_t now = fs_monotonic_ns();
     if (retry->count == 0) retry->until_ns = now + RETRY_MS_MAX * UINT64_C(1000000);
     if (retry->count++ == RETRY_COUNT_MAX || now > retry->until_ns) {
         *err = ERR_BUSY;
@@ -61,6 +61,18 @@ bool client_again_slow(struct fs_client *client, struct retry *retry, enum err *
     return refreshed == ERR_NONE;
 }
 
+enum err client_flush(struct fs_client *client)
+{
+    uint64_t began = fs_monotonic_ns();
+    enum err err = db_flush(client->db);
+    if (err) return err;
+    uint64_t known = atomic_load(&client->fs->flushed_ns);
+    while (known < began &&
+           !atomic_compare_exchange_weak(&client->fs->flushed_ns, &known, began))
+        ;
+    return ERR_NONE;
+}
+
 enum err fs_client_create(struct fs *fs, struct db_client *db, struct fs_client **ret_client)
 {
     struct fs_client *client = calloc(1, sizeof(*client));
@@ -68,7 +80,7 @@ enum err fs_client_create(struct fs *fs, struct db_client *db, struct fs_client 
     enum err err = ERR_NO_MEMORY;
     client->fs = fs;
     client->db = db;
-    client->random = monotonic_ns() ^ (uint64_t)(uintptr_t)client;
+    client->random = fs_monotonic_ns() ^ (uint64_t)(uintptr_t)client;
     client->ranges = calloc((size_t)fs->partition_mask + 1, sizeof(*client->ranges));
     if (!client->ranges) goto free_client;
     err = client_refresh(client);

@@ -6,6 +6,7 @@
 #ifndef METADATA_CLIENT_H
 #define METADATA_CLIENT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -27,6 +28,7 @@ struct fs {
     bool relatime;
     uint8_t name_key[16];
     uint64_t name_hash_mask; /* all ones but in tests, which make names collide */
+    _Atomic uint64_t flushed_ns; /* monotonic: what committed before it is on disk */
     struct nlookup *nlookup;
     struct device *device;
     struct open_table *opens;
@@ -76,6 +78,7 @@ static inline uint16_t ino_partition(const struct fs *fs, uint64_t ino)
 
 /* Nanoseconds since 1970. */
 int64_t fs_now(void);
+uint64_t fs_monotonic_ns(void);
 
 /* Starts the client's program with a section for the slot. */
 static inline struct program *client_begin(struct fs_client *client, uint16_t slot)
@@ -118,6 +121,9 @@ static inline bool client_again(struct fs_client *client, struct retry *retry, e
         return false;
     return client_again_slow(client, retry, err);
 }
+
+/* db_flush, and notes how far it reached in fs->flushed_ns. Not on a worker. */
+MUST_USE enum err client_flush(struct fs_client *client);
 
 /* A pseudo-random number, for spreading load only. */
 uint64_t client_random(struct fs_client *client);
@@ -172,6 +178,15 @@ static inline enum fs_type attr_type(const struct fs_attr *attr)
 uint32_t type_mode(enum fs_type type); /* S_IFREG, … */
 /* The row as stored, without what open files hold back. ERR_ESTALE when there is none. One attempt. */
 MUST_USE enum err inode_read(struct fs_client *client, uint64_t ino, struct fs_attr *ret_attr);
+
+/* Many at once, in as few programs as can be; found[i] says whether there is a row inos[i]. Retries. */
+MUST_USE enum err inodes_read(struct fs_client *client, const uint64_t *inos, size_t count,
+                              struct fs_attr *attrs, bool *found);
+
+/* ---- lookup.c ---- */
+
+/* A step of the open section that sets the inode's atime when relatime's rules say so; `step` has fetched its row. */
+void touch_atime(struct fs_client *client, uint8_t step, uint64_t ino, int64_t now);
 
 /* ---- usage.c ---- */
 

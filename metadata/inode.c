@@ -1,4 +1,4 @@
-/* An inode's row as attributes. */
+/* Inode rows as attributes: one, or many at once. */
 #include "metadata/client.h"
 
 const uint16_t attr_columns[ATTR_COLUMN_COUNT] = {
@@ -49,5 +49,84 @@ enum err inode_read(struct fs_client *client, uint64_t ino, struct fs_attr *ret_
     const struct value *row = client_row(client, step);
     if (!row) return ERR_EIO;
     attr_decode(row, ret_attr);
+    return ERR_NONE;
+}
+
+/* ---- many ---- */
+
+enum { READ_STEPS = 60, READ_SECTIONS = PROGRAM_SECTIONS_MAX };
+
+/* What one program reads: inodes of one worker, so that no other takes part. */
+struct read_batch {
+    size_t at[READ_STEPS]; /* positions in the caller's arrays */
+    uint8_t steps[READ_STEPS];
+    uint32_t count;
+    uint16_t homes[READ_SECTIONS];
+    uint32_t home_count;
+};
+
+static bool batch_add(struct read_batch *batch, size_t at, uint16_t home)
+{
+    if (batch->count == READ_STEPS) return false;
+    uint32_t known = 0;
+    while (known < batch->home_count && batch->homes[known] != home)
+        known++;
+    if (known == READ_SECTIONS) return false;
+    if (known == batch->home_count) batch->homes[batch->home_count++] = home;
+    batch->at[batch->count++] = at;
+    return true;
+}
+
+static enum err batch_run(struct fs_client *client, struct read_batch *batch, const uint64_t *inos,
+                          struct fs_attr *attrs, bool *found)
+{
+    struct program *program = &client->program;
+    program_begin(program);
+    for (uint32_t i = 0; i < batch->home_count; i++) {
+        program_section(program, batch->homes[i]);
+        for (uint32_t j = 0; j < batch->count; j++) {
+            uint64_t ino = inos[batch->at[j]];
+            if (ino_home(ino) != batch->homes[i]) continue;
+            struct operand key = operand_u64(ino);
+            batch->steps[j] =
+                program_read(program, client_table(client, TABLE_INODE), &key, ERR_NONE);
+            program_flags(program, STEP_OPTIONAL);
+            program_output(program, attr_columns, ATTR_COLUMN_COUNT);
+        }
+    }
+    enum err err = client_run(client);
+    if (err) return err;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct value *row = client_row(client, batch->steps[i]);
+        found[batch->at[i]] = row != NULL;
+        if (row) attr_decode(row, &attrs[batch->at[i]]);
+    }
+    return ERR_NONE;
+}
+
+enum err inodes_read(struct fs_client *client, const uint64_t *inos, size_t count,
+                     struct fs_attr *attrs, bool *found)
+{
+    struct db *db = client->fs->db;
+    uint16_t workers = db_worker_count(db);
+    for (size_t i = 0; i < count; i++)
+        found[i] = false;
+    for (uint16_t worker = 0; worker < workers; worker++) {
+        for (size_t at = 0; at < count;) {
+            struct read_batch batch = {0};
+            for (; at < count; at++) {
+                if (inos[at] >> INO_BITS || db_slot_worker(db, ino_home(inos[at])) != worker)
+                    continue;
+                if (!batch_add(&batch, at, ino_home(inos[at]))) break;
+            }
+            if (batch.count == 0) continue;
+            struct retry retry = {0};
+            enum err err;
+            do
+                err = batch_run(client, &batch, inos, attrs, found);
+            while (client_again(client, &retry, &err));
+            if (err) return err;
+        }
+    }
     return ERR_NONE;
 }

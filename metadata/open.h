@@ -45,8 +45,8 @@ struct open_inode {
     uint64_t truncate_count; /* truncations since it was made */
     uint64_t truncate_to;  /* the object's bytes behind it are void and must be cut off; TRUNCATE_NONE */
     int64_t truncate_since; /* orphan.since of that */
+    uint64_t truncated_ns; /* fs_monotonic_ns when the last one's transaction had committed */
     uint32_t truncating;   /* truncations whose transaction is under way */
-    bool cut_queued;
     enum err error;        /* the last failed sync */
     uint64_t error_count;
     bool name_unsynced;    /* the object was made and its name is not known to be on disk */
@@ -60,7 +60,7 @@ struct open_inode {
     /* Of the dirty list, under its mutex. */
     struct open_inode *dirty_next;
     struct open_inode *dirty_previous;
-    int64_t dirty_since; /* fs_now when it was listed */
+    uint64_t dirty_since; /* fs_monotonic_ns when it was listed */
 };
 
 struct fs_file {
@@ -70,14 +70,17 @@ struct fs_file {
 };
 
 MUST_USE enum err open_table_create(struct open_table **ret_table);
-void open_table_destroy(struct open_table *table); /* NULL is allowed; empty */
+/* NULL is allowed. Inodes still in it (an unmount that closed no files, a report that failed) go, too. */
+void open_table_destroy(struct open_table *table);
 
 /* The open inode of a regular file, with a reference; made from its row when there is none. ERR_ESTALE; ERR_EISDIR, ERR_ELOOP,
  * ERR_ENXIO for other types. */
 MUST_USE enum err open_acquire(struct fs_client *client, uint64_t ino, struct open_inode **ret_inode);
-/* The same for a file that this thread has just made: its row need not be read. */
-MUST_USE enum err open_acquire_new(struct fs_client *client, const struct fs_attr *attr,
+/* The same for a file that this thread has just made: its row need not be read. `drops` is what open_drops gave before
+ * anybody could know the number. */
+MUST_USE enum err open_acquire_new(struct fs_client *client, const struct fs_attr *attr, uint64_t drops,
                                    struct open_inode **ret_inode);
+uint64_t open_drops(struct fs *fs, uint64_t ino);
 /* With a reference; NULL when it is not open here. */
 struct open_inode *open_find(struct fs *fs, uint64_t ino);
 static inline struct open_inode *open_ref(struct open_inode *inode)
@@ -92,9 +95,9 @@ void open_mark_dirty(struct open_inode *inode, unsigned dirty);
 /* Makes size, blocks and times rows. ERR_NONE when there is nothing to do, or the inode is gone. */
 MUST_USE enum err open_report(struct fs_client *client, struct open_inode *inode);
 /* Reports every file that has been dirty since before `before`; the first error. */
-MUST_USE enum err open_report_all(struct fs_client *client, int64_t before);
-/* When the oldest dirty file became so; INT64_MAX when none is dirty. */
-int64_t open_dirty_since(struct fs *fs);
+MUST_USE enum err open_report_all(struct fs_client *client, uint64_t before);
+/* When the oldest dirty file became so (fs_monotonic_ns); UINT64_MAX when none is dirty. */
+uint64_t open_dirty_since(struct fs *fs);
 
 /* Rows read between open_epoch and open_overlay, with what open files hold back laid over. False: a report came in
  * between, and the row must be read again. */

@@ -432,6 +432,7 @@ static bool parse_empty(struct parser *parser)
     struct token token = {0};
     const char *reason = NULL;
     int code = tokenize_next(&peek, &token, &reason);
+    parser->statement.position = token.position;
     if (code != 0 && code != TK_SEMI) return false;
     parser->tokenizer = peek;
     return true;

@@ -161,6 +161,7 @@ enum ast_statement_kind {
 
 struct ast_statement {
     enum ast_statement_kind kind;
+    uint32_t position; /* of its first word */
     struct ast_select *select;
     struct ast_table_name table;
     struct ast_name name; /* of the database (USE, SHOW TABLES FROM) or the index */

@@ -159,7 +159,6 @@ struct bound *bound_column(struct binder *binder, uint16_t table, uint16_t colum
         node.display = def->type;
         break;
     case TYPE_BINARY:
-    case TYPE_VARBINARY:
     case TYPE_BLOB:
         node.binary = true;
         break;

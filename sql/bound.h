@@ -35,7 +35,7 @@ struct bound {
     bool unsigned_low; /* U64 that is never beyond I64 */
     bool nonnegative;  /* I64 that is never negative */
     bool hex;          /* a literal X'…' */
-    bool binary;       /* bytes of a BINARY, VARBINARY or BLOB */
+    bool binary;       /* bytes of a BINARY or BLOB, shown as hexadecimal (a VARBINARY holds names) */
     uint8_t arg_count;
     uint16_t source; /* of COLUMN: position in FROM, EXPR_SOURCE_GROUP or EXPR_SOURCE_AGG */
     uint16_t column;
@@ -209,6 +209,8 @@ struct bound *type_compare(struct binder *binder, enum expr_op op, struct bound 
                            uint32_t position);
 struct bound *type_in(struct binder *binder, struct bound *a, struct bound **list, uint32_t count,
                       uint32_t position);
+/* OR of truth values, none NULL. */
+struct bound *type_or(struct binder *binder, struct bound **tests, uint32_t count);
 struct bound *type_like(struct binder *binder, struct bound *a, struct bound *pattern,
                         struct bound *escape, uint32_t position);
 /* 0 or NULL, 1 or NULL, as the operand is NULL. */

@@ -4,32 +4,21 @@
 
 #include "base/arena.h"
 #include "base/diag.h"
+#include "sql/listing.h"
 #include "sql/sql.h"
 
-/* Rows known before anything runs: of EXPLAIN, SHOW and DESCRIBE. */
-struct listing {
-    const char *const *columns;
-    uint32_t column_count;
-    uint32_t row_count;
-    uint32_t row_capacity;
-    const char **cells; /* row by row; NULL is SQL's NULL */
-};
-
-/* How an output column is shown, beside what its struct query_output says. */
 struct sql_plan {
-    struct listing listing;
-    bool *binary; /* a flag for each visible output: a BINARY type */
+    struct listing listing; /* of EXPLAIN, SHOW and DESCRIBE; of a SELECT what EXPLAIN would show */
+    bool is_text;           /* the last cell is a text of many lines: SHOW CREATE TABLE */
+    bool *binary;           /* SELECT: of each visible output, it is shown as hexadecimal */
 };
-
-/* Adds a row of column_count cells; the strings are borrowed. ERR_NO_MEMORY. */
-MUST_USE enum err listing_add(struct listing *listing, struct arena *arena,
-                              const char *const *cells);
 
 /* sql_prepare at a given time, of text where text[size] is NUL. */
 MUST_USE enum err prepare_at(const struct catalog *catalog, uint16_t partition_count,
                              const char *database, const char *text, uint32_t size, int64_t now_us,
                              struct arena *arena, struct sql_statement *ret_statement,
                              struct diag *diag);
+/* Microseconds since 1970-01-01 UTC. */
 int64_t prepare_now_us(void);
 
 #endif

@@ -21,7 +21,8 @@ enum sql_format {
     SQL_FORMAT_TEXT_NOHEADER = 2,
     SQL_FORMAT_CSV = 3,   /* RFC 4180 with a heading; NULL is empty, the empty string is "" */
     SQL_FORMAT_JSON = 4,  /* {"data":[{"column":value,…}]} one object a line inside; numbers as numbers, text as UTF-8 (invalid
-                             bytes as U+FFFD; BINARY types as lower-case hex) */
+                             bytes as U+FFFD; BINARY and BLOB as lower-case hex; VARBINARY, which holds
+                             file names, as text) */
     SQL_FORMAT_JSON_ASCII = 5, /* the same with \u escapes */
 };
 /* By the names of the command line: "JSON", "JSON_ASCII", "TEXT", "TEXT_NOHEADER", "CSV", "TABLE", any case. */
@@ -45,6 +46,7 @@ struct sql_statement {
     struct sql_ddl *ddl;
     const char *use;          /* USE database */
     size_t size;              /* bytes of text consumed, with the ';' */
+    size_t position;          /* where its first word is */
 };
 
 /* Parses, binds and plans the first statement of the text. The catalog must outlive the statement. On an error diag has

@@ -72,6 +72,7 @@ static struct leaf *descend(const struct btree *tree, const struct entry_key *ke
         const struct inner *inner = node;
         node = inner->children[inner_search(inner, key)];
     }
+    leaf_prefetch(node);
     return node;
 }
 
@@ -87,6 +88,7 @@ static struct leaf *descend_path(const struct btree *tree, const struct entry_ke
         path->index[i] = (uint16_t)index;
         node = inner->children[index];
     }
+    leaf_prefetch(node);
     return node;
 }
 
@@ -115,11 +117,7 @@ void btree_prefetch(const struct btree *tree, const uint8_t *key, uint32_t key_s
     if (!tree->root) return;
     struct entry_key wanted = {.bytes = key, .size = key_size};
     const struct leaf *leaf = descend(tree, &wanted);
-    /* Its size is not known without a miss: the header and the samples of a leaf of common fill. */
-    const char *bytes = (const char *)leaf;
-    __builtin_prefetch(bytes);
-    for (uint32_t i = 1; i <= 10; i++)
-        __builtin_prefetch(bytes + sizeof *leaf + (size_t)i * 16 * sizeof(uint64_t));
+    leaf_prefetch(leaf);
 }
 
 void btree_seek(const struct btree *tree, const uint8_t *key, uint32_t key_size, bool after,
@@ -316,13 +314,38 @@ static enum err split_right_edge(struct btree *tree, const struct btree_path *pa
     return ERR_NONE;
 }
 
+/* Where to split. In the middle; but where many heads tie, at the place not far from it where
+ * neighbours differ most: what is on either side, such as the names of two directories, then has a
+ * longer prefix of its own, and heads that decide. */
+static uint32_t choose_split(const struct leaf *leaf)
+{
+    uint32_t count = leaf->count;
+    uint32_t ties = 0;
+    for (uint32_t i = 1; i < count; i++)
+        ties += leaf->heads[i] == leaf->heads[i - 1];
+    uint32_t best = count / 2;
+    if (ties < count / 8) return best;
+    uint64_t best_difference = leaf->heads[best] ^ leaf->heads[best - 1];
+    for (uint32_t step = 1; step <= count / 4; step++) {
+        for (uint32_t side = 0; side < 2; side++) {
+            uint32_t at = side ? count / 2 + step : count / 2 - step;
+            uint64_t difference = leaf->heads[at] ^ leaf->heads[at - 1];
+            /* More by a whole bit at least: nearer is better otherwise. */
+            if (difference / 2 < best_difference || difference == 0) continue;
+            best = at;
+            best_difference = difference;
+        }
+    }
+    return best;
+}
+
 /* The full leaf becomes two, and the key goes into one of them. */
 static enum err split_leaf(struct btree *tree, const struct btree_path *path, struct leaf *leaf,
                            uint32_t index, const struct entry_key *key)
 {
     struct spare_inners spare;
     if (!spare_take(tree, path, &spare)) return ERR_NO_MEMORY;
-    uint32_t middle = leaf->count / 2u;
+    uint32_t middle = choose_split(leaf);
     struct leaf *left = NULL;
     struct leaf *right = NULL;
     struct separator *separator = leaf_separate(tree, leaf, middle - 1, leaf, middle);

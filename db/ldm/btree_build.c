@@ -113,7 +113,7 @@ static struct leaf *leaf_from_windows(struct builder *builder, const struct sort
     struct leaf *leaf =
         leaf_alloc(tree, leaf_capacity_for(count), builder->first, prefix_size, false, 0);
     if (!leaf) return NULL;
-    uint64_t *heads = leaf_heads(leaf);
+    uint64_t *heads = leaf->heads;
     uint32_t *rows = leaf_rows(leaf);
     for (uint32_t i = 0; i < count; i++) {
         heads[i] = window_head(builder, &items[i], prefix_size);
@@ -147,7 +147,7 @@ static bool add_leaf(struct builder *builder, const struct sort_item *items, uin
         leaf = leaf_from_keys(builder, items, count, common);
     } else {
         leaf = leaf_from_windows(builder, items, count, prefix_size);
-        if (leaf && common > prefix_size && heads_crowded(leaf_heads(leaf), count)) {
+        if (leaf && common > prefix_size && heads_crowded(leaf->heads, count)) {
             leaf_free(tree, leaf);
             leaf = leaf_from_keys(builder, items, count, common);
         }

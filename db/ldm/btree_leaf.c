@@ -61,13 +61,13 @@ struct leaf *leaf_alloc(struct btree *tree, uint32_t capacity, const uint8_t *pr
                         uint32_t prefix_size, bool with_tails, uint32_t tail_bytes)
 {
     ASSERT(capacity <= LEAF_CAPACITY_MAX && prefix_size <= SCHEMA_KEY_SIZE_MAX);
-    uint32_t room = prefix_size < 8 ? 8 : (prefix_size + 7) & ~7u;
+    uint32_t room = prefix_size <= LEAF_SHORT_PREFIX ? 0 : (prefix_size + 7) & ~7u;
     struct leaf *leaf = tree_alloc(tree, leaf_size(capacity, room));
     if (!leaf) return NULL;
     *leaf = (struct leaf){.capacity = (uint16_t)capacity,
                           .prefix_size = (uint16_t)prefix_size,
                           .prefix_room = (uint16_t)room};
-    if (prefix_size) memcpy(leaf->prefix, prefix, prefix_size);
+    if (prefix_size) memcpy(leaf_prefix(leaf), prefix, prefix_size);
     if (!with_tails) return leaf;
     leaf->tails = tree_alloc(tree, tails_size(capacity, tail_bytes));
     if (!leaf->tails) {
@@ -120,9 +120,9 @@ uint32_t leaf_key(const struct btree *tree, const struct leaf *leaf, uint32_t in
     const uint8_t *tail;
     uint32_t size = stored_size(leaf, index, &tail);
     uint32_t at = leaf->prefix_size;
-    memcpy(key, leaf->prefix, at);
+    memcpy(key, leaf_prefix(leaf), at);
     uint8_t head[HEAD_SIZE];
-    head_store(leaf_heads(leaf)[index], head);
+    head_store(leaf->heads[index], head);
     uint32_t head_size = size - at < HEAD_SIZE ? size - at : HEAD_SIZE;
     memcpy(key + at, head, head_size);
     uint32_t tail_size = tail_size_of(size, at);
@@ -169,7 +169,7 @@ static bool heads_decide(const struct btree *tree, const struct leaf *leaf, uint
 static int prefix_compare(const struct leaf *leaf, const struct entry_key *key)
 {
     uint32_t size = key->size < leaf->prefix_size ? key->size : leaf->prefix_size;
-    int order = size ? memcmp(key->bytes, leaf->prefix, size) : 0;
+    int order = size ? memcmp(key->bytes, leaf_prefix(leaf), size) : 0;
     if (order) return order;
     return key->size < leaf->prefix_size ? -1 : 0;
 }
@@ -178,10 +178,12 @@ static int prefix_compare(const struct leaf *leaf, const struct entry_key *key)
 static void leaf_ties(const struct leaf *leaf, const struct entry_key *key, uint32_t *ret_from,
                       uint32_t *ret_to)
 {
-    const uint64_t *heads = leaf_heads(leaf);
+    const uint64_t *heads = leaf->heads;
     uint32_t count = leaf->count;
     uint64_t head = head_at(key->bytes, key->size, leaf->prefix_size);
-    uint32_t from = heads_below(heads, count, head);
+    uint32_t base = heads_block(heads, count, head);
+    __builtin_prefetch(leaf_rows(leaf) + base);
+    uint32_t from = heads_below_from(heads, count, base, head);
     uint32_t to = from;
     while (to < count && heads[to] == head) {
         if (++to - from >= 4) {
@@ -263,7 +265,7 @@ bool leaf_has_room(const struct btree *tree, const struct leaf *leaf, const stru
     if (leaf->count == leaf->capacity) return false;
     if (!tree->config.store_keys) return true;
     uint32_t prefix = leaf->prefix_size;
-    if (bytes_common(leaf->prefix, prefix, key->bytes, key->size) < prefix) return false;
+    if (bytes_common(leaf_prefix(leaf), prefix, key->bytes, key->size) < prefix) return false;
     if (!leaf->tails) return key->size == leaf->key_size && key->size <= prefix + HEAD_SIZE;
     uint32_t size = (uint32_t)sizeof(uint16_t) + tail_size_of(key->size, prefix);
     return leaf->tails->capacity - leaf->tails->used >= size;
@@ -272,9 +274,9 @@ bool leaf_has_room(const struct btree *tree, const struct leaf *leaf, const stru
 /* Without stored keys: the new key does not share the whole prefix. */
 static void leaf_shorten_prefix(struct leaf *leaf, uint32_t size)
 {
-    uint64_t *heads = leaf_heads(leaf);
+    uint64_t *heads = leaf->heads;
     for (uint32_t i = 0; i < leaf->count; i++)
-        heads[i] = head_shift(leaf->prefix, leaf->prefix_size, size, heads[i]);
+        heads[i] = head_shift(leaf_prefix(leaf), leaf->prefix_size, size, heads[i]);
     leaf->prefix_size = (uint16_t)size;
 }
 
@@ -298,12 +300,12 @@ static uint32_t tails_add(struct leaf *leaf, const uint8_t *key, uint32_t key_si
 void leaf_insert(struct btree *tree, struct leaf *leaf, uint32_t index, const struct entry_key *key)
 {
     ASSERT(leaf->count < leaf->capacity && index <= leaf->count);
-    uint32_t common = bytes_common(leaf->prefix, leaf->prefix_size, key->bytes, key->size);
+    uint32_t common = bytes_common(leaf_prefix(leaf), leaf->prefix_size, key->bytes, key->size);
     if (common < leaf->prefix_size) {
         ASSERT(!tree->config.store_keys);
         leaf_shorten_prefix(leaf, common);
     }
-    uint64_t *heads = leaf_heads(leaf);
+    uint64_t *heads = leaf->heads;
     uint32_t *rows = leaf_rows(leaf);
     uint32_t behind = leaf->count - index;
     memmove(heads + index + 1, heads + index, behind * sizeof *heads);
@@ -328,7 +330,7 @@ void leaf_append(struct btree *tree, struct leaf *leaf, const struct entry_key *
 void leaf_remove(struct leaf *leaf, uint32_t index)
 {
     ASSERT(index < leaf->count);
-    uint64_t *heads = leaf_heads(leaf);
+    uint64_t *heads = leaf->heads;
     uint32_t *rows = leaf_rows(leaf);
     uint32_t behind = leaf->count - index - 1u;
     if (leaf->tails) {
@@ -353,7 +355,7 @@ void leaf_remove(struct leaf *leaf, uint32_t index)
 static bool part_is_crowded(const struct leaf_part *part, const struct entry_key *extra)
 {
     const struct leaf *leaf = part->leaf;
-    const uint64_t *heads = leaf_heads(leaf);
+    const uint64_t *heads = leaf->heads;
     uint64_t count = part->to - part->from;
     if (count < 2) return false;
     uint64_t first = heads[part->from];
@@ -383,9 +385,9 @@ static uint32_t choose_prefix(const struct btree *tree, const struct leaf_part *
     }
     const struct leaf_part *first = &parts[0];
     const struct leaf_part *last = &parts[part_count - 1];
-    uint32_t size = bytes_common(first->leaf->prefix, first->leaf->prefix_size, last->leaf->prefix,
-                                 last->leaf->prefix_size);
-    memcpy(prefix, first->leaf->prefix, size);
+    uint32_t size = bytes_common(leaf_prefix(first->leaf), first->leaf->prefix_size,
+                                 leaf_prefix(last->leaf), last->leaf->prefix_size);
+    memcpy(prefix, leaf_prefix(first->leaf), size);
     uint32_t longest = tree->key_size_max;
     if (extra && extra->size > longest) longest = extra->size;
     bool grows = longest > size + HEAD_SIZE;
@@ -408,7 +410,7 @@ static uint64_t entry_head(const struct btree *tree, const struct leaf *leaf, ui
                            uint32_t prefix_size)
 {
     if (prefix_size <= leaf->prefix_size) {
-        return head_shift(leaf->prefix, leaf->prefix_size, prefix_size, leaf_heads(leaf)[index]);
+        return head_shift(leaf_prefix(leaf), leaf->prefix_size, prefix_size, leaf->heads[index]);
     }
     uint8_t key[SCHEMA_KEY_SIZE_MAX];
     const struct btree_config *config = &tree->config;
@@ -475,7 +477,7 @@ struct leaf *leaf_make(struct btree *tree, const struct leaf_part *parts, uint32
     }
     struct leaf *leaf = leaf_alloc(tree, capacity, prefix, prefix_size, with_tails, tail_bytes);
     if (!leaf) return NULL;
-    uint64_t *heads = leaf_heads(leaf);
+    uint64_t *heads = leaf->heads;
     uint32_t *rows = leaf_rows(leaf);
     uint32_t at = 0;
     for (uint32_t k = 0; k < part_count; k++) {
@@ -483,7 +485,7 @@ struct leaf *leaf_make(struct btree *tree, const struct leaf_part *parts, uint32
         uint32_t count = part->to - part->from;
         ASSERT(at + count <= capacity);
         if (prefix_size == part->leaf->prefix_size) {
-            memcpy(heads + at, leaf_heads(part->leaf) + part->from, count * sizeof *heads);
+            memcpy(heads + at, part->leaf->heads + part->from, count * sizeof *heads);
         } else {
             for (uint32_t i = 0; i < count; i++)
                 heads[at + i] = entry_head(tree, part->leaf, part->from + i, prefix_size);
@@ -506,13 +508,13 @@ struct leaf *leaf_make(struct btree *tree, const struct leaf_part *parts, uint32
 struct separator *leaf_separate(struct btree *tree, const struct leaf *left, uint32_t left_index,
                                 const struct leaf *right, uint32_t right_index)
 {
-    uint64_t left_head = leaf_heads(left)[left_index];
-    uint64_t right_head = leaf_heads(right)[right_index];
+    uint64_t left_head = left->heads[left_index];
+    uint64_t right_head = right->heads[right_index];
     uint8_t right_key[SCHEMA_KEY_SIZE_MAX + HEAD_SIZE];
     if (left == right && left_head != right_head) {
         /* The first byte where they differ is above zero on the right, so it is no padding. */
         uint32_t equal = (uint32_t)__builtin_clzll(left_head ^ right_head) / 8;
-        memcpy(right_key, right->prefix, right->prefix_size);
+        memcpy(right_key, leaf_prefix(right), right->prefix_size);
         head_store(right_head, right_key + right->prefix_size);
         return separator_alloc(tree, right_key, right->prefix_size + equal + 1, 0);
     }

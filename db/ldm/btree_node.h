@@ -7,7 +7,7 @@
  * Leaf, one allocation, sized by its capacity (a multiple of 32, or 8 or 16), so that a leaf that a
  * split left half full does not hold memory for a full one:
  *
- *     struct leaf | prefix bytes [prefix_room] | u64 heads [capacity] | u32 rows [capacity]
+ *     struct leaf, 64 bytes | u64 heads [capacity] | u32 rows [capacity] | prefix [prefix_room]
  *
  * Every key of a leaf starts with its prefix; an entry's head is the next 8 bytes of its key,
  * zero-padded, as a big-endian number, so that unequal heads order two entries. Any prefix length
@@ -46,6 +46,8 @@ enum {
     INNER_PREFIX_MAX = 48,
     BTREE_DEPTH_MAX = 16,
     HEAD_SIZE = 8,
+    HEADS_BLOCK = 16, /* heads between two samples of a search */
+    LEAF_SHORT_PREFIX = 30,
 };
 
 struct tails {
@@ -62,12 +64,13 @@ struct leaf {
     uint16_t count;
     uint16_t capacity;
     uint16_t prefix_size;
-    uint16_t prefix_room; /* a multiple of 8 */
+    uint16_t prefix_room; /* 0: the prefix is in short_prefix */
     uint16_t key_size;    /* with store_keys and no tails: of every key */
-    uint16_t reserved[3];
-    uint8_t prefix[];
+    uint8_t short_prefix[LEAF_SHORT_PREFIX];
+    uint64_t heads[];
 };
-_Static_assert(sizeof(struct leaf) % 8 == 0, "heads are aligned");
+_Static_assert(sizeof(struct leaf) == 64,
+               "heads lie where they can be prefetched before the header is here");
 
 struct separator {
     uint32_t row;
@@ -110,20 +113,28 @@ struct btree_path {
     struct inner *inner[BTREE_DEPTH_MAX];
 };
 
-static inline uint64_t *leaf_heads(const struct leaf *leaf)
-{
-    return (uint64_t *)(void *)((uint8_t *)(uintptr_t)leaf + sizeof(struct leaf) +
-                                leaf->prefix_room);
-}
-
 static inline uint32_t *leaf_rows(const struct leaf *leaf)
 {
-    return (uint32_t *)(void *)(leaf_heads(leaf) + leaf->capacity);
+    return (uint32_t *)(uintptr_t)(leaf->heads + leaf->capacity);
+}
+
+static inline uint8_t *leaf_prefix(const struct leaf *leaf)
+{
+    if (leaf->prefix_room) return (uint8_t *)(leaf_rows(leaf) + leaf->capacity);
+    return (uint8_t *)(uintptr_t)leaf->short_prefix;
 }
 
 static inline size_t leaf_size(uint32_t capacity, uint32_t prefix_room)
 {
-    return sizeof(struct leaf) + prefix_room + capacity * (sizeof(uint64_t) + sizeof(uint32_t));
+    return sizeof(struct leaf) + capacity * (sizeof(uint64_t) + sizeof(uint32_t)) + prefix_room;
+}
+
+/* What a search of the leaf reads first, before it is known how full it is. */
+static inline void leaf_prefetch(const struct leaf *leaf)
+{
+    __builtin_prefetch(leaf);
+    for (uint32_t i = 0; i < 10; i++)
+        __builtin_prefetch(&leaf->heads[i * HEADS_BLOCK + HEADS_BLOCK - 1]);
 }
 
 /* size bytes (more than 8 are not read) as a zero-padded big-endian number. */
@@ -181,25 +192,32 @@ static inline int bytes_compare(const uint8_t *a, uint32_t a_size, const uint8_t
     return (a_size > b_size) - (a_size < b_size);
 }
 
-/* How many of the ascending heads are below `head`. One sample of every 16 heads first: their loads
- * do not depend on each other, so a cold leaf costs two rounds of misses, not the five of a binary
- * search. */
+/* The start of the block of HEADS_BLOCK heads in which the first one not below `head` is: one
+ * sample of each block, whose loads do not depend on each other, so that a cold leaf costs two
+ * rounds of misses and not the five of a binary search. */
+static inline uint32_t heads_block(const uint64_t *heads, uint32_t count, uint64_t head)
+{
+    uint32_t blocks = count / HEADS_BLOCK;
+    uint32_t below = 0;
+    for (uint32_t i = 0; i < blocks; i++)
+        below += heads[i * HEADS_BLOCK + HEADS_BLOCK - 1] < head;
+    return below * HEADS_BLOCK;
+}
+
+/* How many of the ascending heads, of which those before base are, are below `head`. */
+static inline uint32_t heads_below_from(const uint64_t *heads, uint32_t count, uint32_t base,
+                                        uint64_t head)
+{
+    uint32_t end = count - base < HEADS_BLOCK ? count : base + HEADS_BLOCK;
+    uint32_t below = base;
+    for (uint32_t i = base; i < end; i++)
+        below += heads[i] < head;
+    return below;
+}
+
 static inline uint32_t heads_below(const uint64_t *heads, uint32_t count, uint64_t head)
 {
-    uint32_t base = 0;
-    uint32_t rest = count;
-    if (count > 16) {
-        uint32_t blocks = count / 16;
-        uint32_t below = 0;
-        for (uint32_t i = 0; i < blocks; i++)
-            below += heads[i * 16 + 15] < head;
-        base = below * 16;
-        rest = count - base < 16 ? count - base : 16;
-    }
-    uint32_t below = 0;
-    for (uint32_t i = 0; i < rest; i++)
-        below += heads[base + i] < head;
-    return base + below;
+    return heads_below_from(heads, count, heads_block(heads, count, head), head);
 }
 
 /* NULL when malloc fails; counted in tree->bytes and config.memory. */

@@ -13,8 +13,7 @@
 enum {
     WINDOW_SIZE = 12,
     HEAD_OF_SIZE = 16,
-    RADIX_BITS = 8,
-    RADIX_COUNT = 1 << RADIX_BITS,
+    DIGIT_BITS_MAX = 8,
     SMALL_COUNT = 24, /* insertion sort */
 };
 
@@ -48,16 +47,23 @@ static void insertion_sort(struct sort_item *items, uint64_t count)
     }
 }
 
-static uint32_t item_digit(const struct sort_item *item, uint32_t shift)
+struct digit {
+    uint32_t shift; /* from the right of the 96 bits */
+    uint32_t count; /* of its values: a power of two */
+};
+
+static uint32_t item_digit(const struct sort_item *item, struct digit digit)
 {
+    uint32_t shift = digit.shift;
     uint64_t bits = shift >= 32 ? item->high >> (shift - 32)
                                 : item->high << (32 - shift) | (uint64_t)item->low >> shift;
-    return (uint32_t)bits & (RADIX_COUNT - 1);
+    return (uint32_t)bits & (digit.count - 1);
 }
 
-/* The position, in the 96 bits from the right, of the 8-bit digit that starts at the highest bit
- * that differs; false when none does. */
-static bool find_digit(const struct sort_item *items, uint64_t count, uint32_t *ret_shift)
+/* The digit that starts at the highest bit in which items differ; false when none do. About as many
+ * values as items for few of them, so that clearing and walking the counters does not cost more
+ * than the items. */
+static bool find_digit(const struct sort_item *items, uint64_t count, struct digit *ret_digit)
 {
     uint64_t high = 0;
     uint32_t low = 0;
@@ -65,7 +71,7 @@ static bool find_digit(const struct sort_item *items, uint64_t count, uint32_t *
         high |= items[i].high ^ items[0].high;
         low |= items[i].low ^ items[0].low;
     }
-    uint32_t top; /* of the differing bit */
+    uint32_t top; /* differing bit */
     if (high) {
         top = 95u - (uint32_t)__builtin_clzll(high);
     } else if (low) {
@@ -73,35 +79,40 @@ static bool find_digit(const struct sort_item *items, uint64_t count, uint32_t *
     } else {
         return false;
     }
-    *ret_shift = top >= RADIX_BITS - 1 ? top - (RADIX_BITS - 1) : 0;
+    uint32_t bits = 63u - (uint32_t)__builtin_clzll(count);
+    if (bits > DIGIT_BITS_MAX) bits = DIGIT_BITS_MAX;
+    ret_digit->count = 1u << bits;
+    ret_digit->shift = top >= bits - 1 ? top - (bits - 1) : 0;
     return true;
 }
 
-/* Sorts by the window. Depth is bounded: each level consumes a bit at least, in practice 8 of 96.
- */
+/* Sorts by the window. Every level consumes 4 bits or more of the 96, so depth is bounded. */
 static void radix_sort(struct sort_item *items, struct sort_item *temp, uint64_t count)
 {
-    uint32_t shift;
+    struct digit digit;
     if (count <= SMALL_COUNT) {
         insertion_sort(items, count);
         return;
     }
-    if (!find_digit(items, count, &shift)) return;
-    uint64_t starts[RADIX_COUNT + 1] = {0};
+    if (!find_digit(items, count, &digit)) return;
+    uint32_t ends[1 << DIGIT_BITS_MAX];
+    memset(ends, 0, digit.count * sizeof ends[0]);
     for (uint64_t i = 0; i < count; i++)
-        starts[item_digit(&items[i], shift) + 1]++;
-    for (uint32_t i = 0; i < RADIX_COUNT; i++)
-        starts[i + 1] += starts[i];
-    uint64_t next[RADIX_COUNT];
-    memcpy(next, starts, sizeof next);
+        ends[item_digit(&items[i], digit)]++;
+    uint32_t end = 0;
+    for (uint32_t i = 0; i < digit.count; i++) {
+        uint32_t size = ends[i];
+        ends[i] = end;
+        end += size;
+    }
     for (uint64_t i = 0; i < count; i++)
-        temp[next[item_digit(&items[i], shift)]++] = items[i];
+        temp[ends[item_digit(&items[i], digit)]++] = items[i];
     memcpy(items, temp, count * sizeof *items);
-    if (shift == 0) return;
-    for (uint32_t i = 0; i < RADIX_COUNT; i++) {
-        uint64_t from = starts[i];
-        uint64_t size = starts[i + 1] - from;
-        if (size > 1) radix_sort(items + from, temp + from, size);
+    if (digit.shift == 0) return;
+    uint64_t from = 0;
+    for (uint32_t i = 0; i < digit.count; i++) {
+        if (ends[i] - from > 1) radix_sort(items + from, temp + from, ends[i] - from);
+        from = ends[i];
     }
 }
 
@@ -230,6 +241,7 @@ static void shift_windows(struct sort_item *items, const uint32_t *rest, uint64_
 enum err btree_sort(struct btree *tree, const uint32_t *rows, uint64_t count, bool unique,
                     struct sort_item **ret_items, uint32_t *ret_offset)
 {
+    ASSERT(count <= UINT32_MAX); /* rows are numbered by 32 bits */
     size_t size = count * sizeof(struct sort_item);
     enum err err = ERR_NO_MEMORY;
     struct sorter sorter = {.tree = tree, .unique = unique};

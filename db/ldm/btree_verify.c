@@ -34,10 +34,10 @@ static enum err verify_entry(struct verifier *verifier, const struct leaf *leaf,
     struct diag *diag = verifier->diag;
     uint32_t prefix_size = leaf->prefix_size;
     if (key.size < prefix_size ||
-        (prefix_size && memcmp(key.bytes, leaf->prefix, prefix_size) != 0)) {
+        (prefix_size && memcmp(key.bytes, leaf_prefix(leaf), prefix_size) != 0)) {
         return diag_set(diag, ERR_CORRUPT, "row %" PRIu32 " lacks the prefix of its leaf", key.row);
     }
-    if (leaf_heads(leaf)[index] != head_at(key.bytes, key.size, prefix_size)) {
+    if (leaf->heads[index] != head_at(key.bytes, key.size, prefix_size)) {
         return diag_set(diag, ERR_CORRUPT, "row %" PRIu32 " has a wrong head", key.row);
     }
     if (key.size < tree->key_size_min || key.size > tree->key_size_max) {
@@ -107,9 +107,10 @@ static enum err verify_leaf(struct verifier *verifier, const struct leaf *leaf,
         return diag_set(diag, ERR_CORRUPT, "a leaf has %u of %u entries", leaf->count,
                         leaf->capacity);
     }
-    if (leaf->prefix_size > leaf->prefix_room || leaf->prefix_room % 8) {
+    uint32_t room = leaf->prefix_room ? leaf->prefix_room : LEAF_SHORT_PREFIX;
+    if (leaf->prefix_size > room) {
         return diag_set(diag, ERR_CORRUPT, "a leaf has a prefix of %u bytes in %u",
-                        leaf->prefix_size, leaf->prefix_room);
+                        leaf->prefix_size, room);
     }
     verifier->bytes += leaf_size(leaf->capacity, leaf->prefix_room);
     if (leaf->tails) {

@@ -1,16 +1,18 @@
 /* Writing a checkpoint of a partition while it serves.
  *
- * The worker's loop encodes pages as of the pinned timestamp, a few per step, into one of two slots. A full slot goes to a
- * job, which compresses it, checksums it and appends it to checkpoint/P.T.tmp; meanwhile the loop fills the other.
- * So memory is bounded by two blocks and the compressed form of one, and the loop only copies. The jobs of a checkpoint have one order:
+ * The worker's loop encodes pages as of the pinned timestamp, a few per step, into one of two
+ * slots. A full slot goes to a job, which compresses it, checksums it and appends it to
+ * checkpoint/P.T.tmp; meanwhile the loop fills the other. So memory is bounded by two blocks and
+ * the compressed form of one, and the loop only copies. The jobs of a checkpoint have one order:
  * they run one after the other, as the file's chained checksums need.
  *
- * Publishing: the file is complete and synced before it gets its name, and older ones go only after the
- * directory was synced. So there is always a whole checkpoint with a durable name, and the log is trimmed only by
- * names that are durable (redo_trim.c).
+ * Publishing: the file is complete and synced before it gets its name, and older ones go only after
+ * the directory was synced. So there is always a whole checkpoint with a durable name, and the log
+ * is trimmed only by names that are durable (redo_trim.c).
  *
- * A row visible at the timestamp lies in a page that existed when the checkpoint began, so page counts are taken
- * then. A table that is dropped meanwhile is left out from there on; its blocks so far are skipped when loaded. */
+ * A row visible at the timestamp lies in a page that existed when the checkpoint began, so page
+ * counts are taken then. A table that is dropped meanwhile is left out from there on; its blocks so
+ * far are skipped when loaded. */
 #include <lz4.h>
 #include <stdlib.h>
 
@@ -270,8 +272,7 @@ static enum err pages_encode(struct checkpoint *checkpoint)
             continue;
         }
         uint16_t rows[FRAGMENT_PAGE_ROWS];
-        uint32_t count =
-            fragment_page_select(fragment, checkpoint->page, checkpoint->ts, rows);
+        uint32_t count = fragment_page_select(fragment, checkpoint->page, checkpoint->ts, rows);
         if (count) {
             enum err err = page_encode(checkpoint, fragment, count);
             if (err) return err;
@@ -342,8 +343,8 @@ void checkpoint_publish(struct checkpoint *checkpoint, void (*done)(void *contex
     checkpoint->publishing = true;
     checkpoint->published_fn = done;
     checkpoint->published_context = context;
-    checkpoint->publish_job = (struct env_job){
-        .run = publish_run, .done = publish_done, .worker = checkpoint->worker};
+    checkpoint->publish_job =
+        (struct env_job){.run = publish_run, .done = publish_done, .worker = checkpoint->worker};
     job_submit(checkpoint, &checkpoint->publish_job);
 }
 
@@ -359,7 +360,8 @@ void checkpoint_destroy(struct checkpoint *checkpoint)
     if (!checkpoint) return;
     checkpoint->env->ops->file_close(checkpoint->file);
     if (checkpoint->created && !checkpoint->published) {
-        /* Rare (the checkpoint failed or the node stops), so not worth a job that outlives its object. */
+        /* Rare (the checkpoint failed or the node stops), so not worth a job that outlives its
+         * object. */
         char path[STORE_PATH_SIZE];
         store_checkpoint_path(checkpoint->number, checkpoint->ts, true, path);
         (void)!checkpoint->env->ops->remove(checkpoint->env, path);

@@ -10,6 +10,7 @@
 
 enum {
     CHECKPOINT_HEADER_SIZE = STORE_FRAME_SIZE + 24,
+    CHECKPOINT_TS_AT = STORE_FRAME_SIZE, /* of the timestamp in the header */
     BLOCK_HEAD_SIZE = 40,
     BLOCK_ALIGN = 8,
     BLOCK_RAW_SIZE_MAX = 1 << 30,
@@ -49,9 +50,10 @@ void checkpoint_header_put(struct buf *buf, const uint8_t id[STORE_ID_SIZE],
 void block_put(struct buf *buf, const struct block_head *head, const void *stored, uint64_t offset,
                uint64_t *chain);
 
-/* Loads the rows of checkpoint/P.T into the partition and builds its indexes. Blocks of tables that the partition
- * does not have are checked and left out. On failure the partition holds part of them. progress may be NULL: called with the
- * bytes read since the last call. ERR_CORRUPT, ERR_VERSION, ERR_NO_MEMORY, ERR_NO_SPACE, ERR_IO. */
+/* Loads the rows of checkpoint/P.T into the partition and builds its indexes. Blocks of tables that
+ * the partition does not have are checked and left out. On failure the partition holds part of
+ * them. progress may be NULL: called with the bytes read since the last call. ERR_CORRUPT,
+ * ERR_VERSION, ERR_NO_MEMORY, ERR_NO_SPACE, ERR_IO. */
 MUST_USE enum err checkpoint_load(struct env *env, const uint8_t id[STORE_ID_SIZE],
                                   struct partition *partition, uint64_t ts,
                                   void (*progress)(void *context, uint64_t size), void *context,

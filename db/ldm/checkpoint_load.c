@@ -1,5 +1,6 @@
-/* Loading a checkpoint: every byte is checked (checkpoint_format.c) before a row is made of it. Any thread that owns
- * the partition; reads are sequential, in pieces of a megabyte, so the kernel reads ahead while we decode. */
+/* Loading a checkpoint: every byte is checked (checkpoint_format.c) before a row is made of it. Any
+ * thread that owns the partition; reads are sequential, in pieces of a megabyte, so the kernel
+ * reads ahead while we decode. */
 #include <inttypes.h>
 #include <lz4.h>
 #include <stdlib.h>
@@ -55,8 +56,8 @@ static enum err block_get(struct load *load, struct block_head *ret_head,
 {
     const uint8_t *bytes;
     size_t size;
-    enum err err = store_window_get(&load->window, load->offset, BLOCK_HEAD_SIZE, &bytes, &size,
-                                    load->diag);
+    enum err err =
+        store_window_get(&load->window, load->offset, BLOCK_HEAD_SIZE, &bytes, &size, load->diag);
     if (err) return err;
     if (size < BLOCK_HEAD_SIZE)
         return store_damaged(load->diag, load->path, load->offset + size,
@@ -169,8 +170,8 @@ static enum err blocks_load(struct load *load, void (*progress)(void *context, u
 {
     for (;;) {
         uint64_t at = load->offset;
-        struct block_head head;
-        const uint8_t *stored;
+        struct block_head head = {0};
+        const uint8_t *stored = NULL;
         enum err err = block_get(load, &head, &stored);
         if (err) return err;
         if (head.kind == BLOCK_END) return end_load(load, &head, stored, at);
@@ -198,9 +199,9 @@ enum err checkpoint_load(struct env *env, const uint8_t id[STORE_ID_SIZE],
     for (uint32_t i = 0; !err && i < load->table_count; i++) {
         err = fragment_load_end(partition_fragment(partition, load->tables[i]));
         if (err == ERR_CORRUPT)
-            err = store_damaged(diag, load->path, CHECKPOINT_HEADER_SIZE,
-                                "table %" PRIu32 " has two rows with the same key",
-                                load->tables[i]);
+            err =
+                store_damaged(diag, load->path, CHECKPOINT_HEADER_SIZE,
+                              "table %" PRIu32 " has two rows with the same key", load->tables[i]);
         else if (err)
             err = store_failed(diag, err, load->path);
     }

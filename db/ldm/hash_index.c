@@ -39,7 +39,7 @@ enum {
     LEVEL_MAX = 28,
     TAG_WINDOW = 8,
     /* Entries per 16 buckets. */
-    LOAD_MAX = 138,
+    LOAD_MAX = 144,
     LOAD_MIN = 56,
 };
 #define CHAIN_NEXT_MASK ((1u << CHAIN_COUNT_SHIFT) - 1)

@@ -5,9 +5,9 @@
  *    ├── page_pool: memory of pages          ├── undo_pool: undo records
  *    ├── pins: which old versions are needed └── queue: committed undo records that pins keep
  *
- * A slot of a page is free (not live, no undo), live, or dead (not live, but undo records say what it was).
- * A dead row keeps its values in place and its index entries, so that older versions need not copy
- * them, and an insert of the same primary key takes over the row. */
+ * A slot of a page is free (not live, no undo), live, or dead (not live, but undo records say what
+ * it was). A dead row keeps its values in place and its index entries, so that older versions need
+ * not copy them, and an insert of the same primary key takes over the row. */
 #ifndef DB_LDM_LDM_H
 #define DB_LDM_LDM_H
 
@@ -19,16 +19,15 @@
 enum {
     PAGE_SHIFT = 9,
     PAGE_WORDS = FRAGMENT_PAGE_ROWS / 64,
-    VAR_INLINE_SIZE_MAX = 1024,  /* longer values are blobs, outside the page's heap */
-    HEAP_SIZE_MAX = 256 * 1024,  /* of one page; what does not fit becomes a blob too */
-    BLOBS_MAX = 1 << 20,         /* of one page, with those of old versions */
-    ROW_NONE = -1,               /* as uint32_t: no row */
+    VAR_INLINE_SIZE_MAX = 1024, /* longer values are blobs, outside the page's heap */
+    HEAP_SIZE_MAX = 256 * 1024, /* of one page; what does not fit becomes a blob too */
+    BLOBS_MAX = 1 << 20,        /* of one page, with those of old versions */
 };
-static_assert(FRAGMENT_PAGE_ROWS == 1 << PAGE_SHIFT, "row numbers are page and slot");
+_Static_assert(FRAGMENT_PAGE_ROWS == 1 << PAGE_SHIFT, "row numbers are page and slot");
 
 #define PAGE_NONE UINT32_MAX
-/* Undo records of uncommitted changes have this bit and the change set's number as their timestamp: above
- * every commit timestamp. */
+/* Undo records of uncommitted changes have this bit and the change set's number as their timestamp:
+ * above every commit timestamp. */
 #define TS_LOCKED (UINT64_C(1) << 63)
 
 /* ---- memory.c: what is allocated, counted at what the allocator really takes ---- */
@@ -64,7 +63,8 @@ enum undo_flag {
     UNDO_GONE = 8,   /* merged into another; waits in the queue only to be freed */
 };
 
-/* Followed by column_count entries: u8 column, u8 was NULL, then the column's bytes as in the page. */
+/* Followed by column_count entries: u8 column, u8 was NULL, then the column's bytes as in the page.
+ */
 struct undo {
     uint64_t ts;
     struct fragment *fragment;
@@ -76,7 +76,7 @@ struct undo {
     uint8_t flags;
     uint8_t data[];
 };
-static_assert(sizeof(struct undo) == 32, "two units");
+_Static_assert(sizeof(struct undo) == 32, "two units");
 
 enum { UNDO_UNIT = 16, UNDO_CHUNK_SHIFT = 12, UNDO_UNITS_MAX = 640 };
 
@@ -114,8 +114,8 @@ struct ldm {
     uint32_t pin_count;
     uint32_t pin_capacity;
     uint64_t pin_min; /* TS_UNCOMMITTED: nothing is pinned */
-    /* References of committed undo records in order of commit: a ring with room for every uncommitted record too, so that
-     * commit cannot fail. */
+    /* References of committed undo records in order of commit: a ring with room for every
+     * uncommitted record too, so that commit cannot fail. */
     uint32_t *queue;
     uint32_t queue_capacity; /* a power of two, or 0 */
     uint32_t queue_first;
@@ -154,7 +154,8 @@ MUST_USE enum err ldm_queue_reserve(struct ldm *ldm, uint32_t count);
 void ldm_queue_push(struct ldm *ldm, uint32_t ref);
 /* Removes every record of the fragment, freeing it. */
 void ldm_queue_purge(struct ldm *ldm, const struct fragment *fragment);
-/* Somebody may read the version that was the newest from `from` (inclusive) until `to` (exclusive). */
+/* Somebody may read the version that was the newest from `from` (inclusive) until `to` (exclusive).
+ */
 bool ldm_version_needed(const struct ldm *ldm, uint64_t from, uint64_t to);
 
 /* ---- partition, fragment, page ---- */
@@ -165,6 +166,7 @@ struct partition {
     struct ldm *ldm;
     struct partition *next;
     struct partition **previous_next; /* what points to this one */
+    const struct catalog *catalog;    /* NULL before the first */
     uint64_t term;
     uint16_t number;
     uint32_t fragment_count;
@@ -188,7 +190,7 @@ static inline bool column_set_meets(const struct column_set *a, const struct col
 {
     return ((a->words[0] & b->words[0]) | (a->words[1] & b->words[1])) != 0;
 }
-static_assert(SCHEMA_COLUMNS_MAX == 128, "column_set_meets");
+_Static_assert(SCHEMA_COLUMNS_MAX == 128, "column_set_meets");
 
 /* How a column lies in a page, and the check that lets most values pass without value_fit. */
 enum column_form {
@@ -212,7 +214,7 @@ struct column_layout {
     uint8_t form;         /* enum column_form */
     uint8_t kind;         /* enum value_kind */
     uint8_t scale;
-    bool is_plain;        /* an integer column: fits when its kind is right and min <= value <= max */
+    bool is_plain; /* an integer column: fits when its kind is right and min <= value <= max */
     int64_t min;
     uint64_t max;
 };
@@ -225,8 +227,8 @@ struct blob {
 
 enum page_list { PAGE_LIST_NONE, PAGE_LIST_FREE, PAGE_LIST_EMPTY };
 
-/* Page memory: u32 undo[512] (0: none), u64 live[8], then the null bits of each nullable column (u64[8]), then
- * the columns from the widest to the narrowest. */
+/* Page memory: u32 undo[512] (0: none), u64 live[8], then the null bits of each nullable column
+ * (u64[8]), then the columns from the widest to the narrowest. */
 struct page {
     uint8_t *bytes; /* NULL: no rows, no memory */
     uint8_t *heap;
@@ -256,7 +258,8 @@ struct index {
 struct fragment {
     struct ldm *ldm;
     struct partition *partition;
-    const struct table_def *table;
+    const struct table_def *table; /* the partition's catalog's */
+    uint32_t table_id;
     struct column_layout *layouts;
     struct page *pages;
     uint32_t page_count;
@@ -287,7 +290,10 @@ struct change_set {
     uint32_t capacity;
 };
 
-static inline uint32_t row_slot(uint32_t row) { return row & (FRAGMENT_PAGE_ROWS - 1); }
+static inline uint32_t row_slot(uint32_t row)
+{
+    return row & (FRAGMENT_PAGE_ROWS - 1);
+}
 static inline struct page *row_page(const struct fragment *fragment, uint32_t row)
 {
     return &fragment->pages[row >> PAGE_SHIFT];
@@ -350,7 +356,8 @@ void fragment_slot_use(struct fragment *fragment, uint32_t row);
 void fragment_slot_free(struct fragment *fragment, uint32_t row);
 /* A page more, with memory, on no list. */
 MUST_USE enum err fragment_page_add(struct fragment *fragment, uint32_t *ret_page);
-/* Puts the page on the free list when it has free slots and is on none; releases the memory of an unused one. */
+/* Puts the page on the free list when it has free slots and is on none; releases the memory of an
+ * unused one. */
 void fragment_page_settle(struct fragment *fragment, uint32_t page);
 void fragment_pages_destroy(struct fragment *fragment);
 /* Value from its bytes in a page or an undo record. */
@@ -359,24 +366,25 @@ struct value page_value(const struct page *page, const struct column_layout *lay
 /* Stores a fitted fixed-size value that is not NULL. */
 void raw_store(const struct column_layout *layout, struct value value, uint8_t *raw);
 /* value_fit with a short cut. */
-MUST_USE enum err fragment_fit(const struct fragment *fragment, uint32_t column,
-                               struct value value, struct value *ret_value);
+MUST_USE enum err fragment_fit(const struct fragment *fragment, uint32_t column, struct value value,
+                               struct value *ret_value);
 
 /* ---- heap.c: variable parts ---- */
 
-/* Copies the variable, non-NULL ones of count values (of these columns) into the page and returns their references. *ret_retired:
- * the old heap when it had to move, for the caller to mem_free when it no longer needs values
- * borrowed from it. ERR_NO_SPACE, ERR_NO_MEMORY: nothing changed. */
+/* Copies the variable, non-NULL ones of count values (of these columns) into the page and returns
+ * their references. *ret_retired: the old heap when it had to move, for the caller to mem_free when
+ * it no longer needs values borrowed from it. ERR_NO_SPACE, ERR_NO_MEMORY: nothing changed. */
 MUST_USE enum err page_vars_put(struct fragment *fragment, struct page *page,
-                                const uint16_t *columns, const struct value *values,
-                                uint32_t count, uint32_t *ret_refs, void **ret_retired);
+                                const uint16_t *columns, const struct value *values, uint32_t count,
+                                uint32_t *ret_refs, void **ret_retired);
 void page_var_free(struct fragment *fragment, struct page *page, uint32_t ref);
 const uint8_t *page_var(const struct page *page, uint32_t ref, uint32_t *ret_size);
 /* Gives back what the heap does not use. */
 void page_heap_shrink(struct fragment *fragment, struct page *page);
 /* Frees heap and blobs. */
 void page_heap_fini(struct fragment *fragment, struct page *page);
-/* Bytes of the heap and blobs that the references of the page account for; for fragment_verify. ERR_CORRUPT. */
+/* Bytes of the heap and blobs that the references of the page account for; for fragment_verify.
+ * ERR_CORRUPT. */
 MUST_USE enum err page_heap_verify(const struct fragment *fragment, uint32_t page,
                                    struct diag *diag);
 
@@ -392,12 +400,16 @@ struct value row_value_before(const struct fragment *fragment, uint32_t row,
 void row_link(struct fragment *fragment, uint32_t row, uint32_t ref);
 /* Reverts the newest record of a row and frees it. */
 void undo_revert(struct ldm *ldm, uint32_t ref);
-/* Frees a committed record that is the oldest of its row, and the row when nothing is left of it. */
+/* Frees a committed record that is the oldest of its row, and the row when nothing is left of it.
+ */
 void undo_drop(struct ldm *ldm, uint32_t ref);
-/* Tries to make the chain one shorter by merging a just committed record with the next older one, when nobody can
- * read the version between. True: the record is gone. */
+/* Tries to make the chain one shorter by merging a just committed record with the next older one,
+ * when nobody can read the version between. True: the record is gone. */
 bool undo_merge(struct ldm *ldm, uint32_t ref);
-static inline uint64_t ts_committed(uint64_t ts) { return ts < TS_LOCKED ? ts : TS_LOCKED - 1; }
+static inline uint64_t ts_committed(uint64_t ts)
+{
+    return ts < TS_LOCKED ? ts : TS_LOCKED - 1;
+}
 
 /* ---- ttl ---- */
 
@@ -434,14 +446,17 @@ MUST_USE enum err primary_key_make(const struct fragment *fragment, const struct
 /* The row in the primary index: live or dead. ERR_NOT_FOUND. */
 MUST_USE enum err primary_find(const struct fragment *fragment, const struct primary_key *key,
                                uint32_t *ret_row);
-/* Enters a row whose values are in place in every index. ERR_EXISTS: of the primary key, with the row. Nothing changes
- * on failure. */
+/* The same through the hash index, by the normalized key alone. */
+MUST_USE enum err hash_find_normalized(const struct fragment *fragment, const uint8_t *bytes,
+                                       uint32_t size, uint32_t *ret_row);
+/* Enters a row whose values are in place in every index. ERR_EXISTS: of the primary key, with the
+ * row. Nothing changes on failure. */
 MUST_USE enum err indexes_insert(struct fragment *fragment, uint32_t row,
                                  const struct primary_key *key, uint32_t *ret_existing);
 /* Removes the entries of the values in place, of a row that has no other versions. */
 void indexes_remove(struct fragment *fragment, uint32_t row);
-/* Before a row's columns change to these values: enters the new keys. *ret_reused: some were there for an older version.
- * Nothing changes on failure. */
+/* Before a row's columns change to these values: enters the new keys. *ret_reused: some were there
+ * for an older version. Nothing changes on failure. */
 MUST_USE enum err indexes_change(struct fragment *fragment, uint32_t row, const uint16_t *columns,
                                  const struct value *values, uint32_t count, bool *ret_reused);
 /* The normalized key of the row before the record's change (NULL: in place); its size. */
@@ -450,10 +465,12 @@ uint32_t index_key_before(const struct index *index, uint32_t row, const struct 
 /* The normalized key of the version as of ts. */
 uint32_t index_key_at(const struct index *index, uint32_t row, uint64_t ts,
                       uint8_t key[SCHEMA_KEY_SIZE_MAX]);
-/* Removes the row's entry with this key, unless (looked for only when may_share) a version that is left has it too. */
+/* Removes the row's entry with this key, unless (looked for only when may_share) a version that is
+ * left has it too. */
 void index_drop(struct index *index, uint32_t row, const uint8_t *key, uint32_t key_size,
                 bool may_share);
-/* Builds a tree from all rows in place, and entries of their old versions. ERR_TOO_BIG, ERR_EXISTS, ERR_NO_MEMORY. */
+/* Builds a tree from all rows in place, and entries of their old versions. ERR_TOO_BIG, ERR_EXISTS,
+ * ERR_NO_MEMORY. */
 MUST_USE enum err index_build(struct index *index);
 /* The hash index likewise. ERR_EXISTS. */
 MUST_USE enum err hash_build(struct fragment *fragment);

@@ -1,10 +1,11 @@
 /* Memory of the storage engine, counted.
  *
- * Small things come from malloc and are counted at what malloc really takes for them. Page memory comes from the
- * page pool: extents mapped directly, carved from front to back. The first extent of an ldm is small and takes ordinary
- * pages, so that an empty store stays small; later ones ask for huge pages, because rows are read at random and a
- * TLB miss costs as much as a cache miss. Freed page memory waits in bins by size; beyond a few per bin it is given
- * back to the kernel but for its first 4 KiB, which link the bin.
+ * Small things come from malloc and are counted at what malloc really takes for them. Page memory
+ * comes from the page pool: extents mapped directly, carved from front to back. The first extent of
+ * an ldm is small and takes ordinary pages, so that an empty store stays small; later ones ask for
+ * huge pages, because rows are read at random and a TLB miss costs as much as a cache miss. Freed
+ * page memory waits in bins by size; beyond a few per bin it is given back to the kernel but for
+ * its first 4 KiB, which link the bin.
  *
  * Several ldms work in parallel at recovery: nothing here is shared between them. */
 #include "db/ldm/ldm.h"
@@ -168,8 +169,8 @@ void page_pool_free(struct page_pool *pool, uint8_t *bytes, uint32_t size)
     }
     spare->next = bin->cold;
     bin->cold = spare;
-    uint8_t *from = (uint8_t *)(((uintptr_t)(spare + 1) + KERNEL_PAGE - 1) &
-                                ~(uintptr_t)(KERNEL_PAGE - 1));
+    uint8_t *from =
+        (uint8_t *)(((uintptr_t)(spare + 1) + KERNEL_PAGE - 1) & ~(uintptr_t)(KERNEL_PAGE - 1));
     uint8_t *to = (uint8_t *)((uintptr_t)(bytes + size) & ~(uintptr_t)(KERNEL_PAGE - 1));
     if (to > from) (void)madvise(from, (size_t)(to - from), MADV_DONTNEED);
 }

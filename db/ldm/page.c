@@ -1,12 +1,12 @@
 /* PAX pages: where columns lie, which slots are free, values to bytes and back.
  *
- * A page's memory is one block (struct page in ldm.h states its layout) for FRAGMENT_PAGE_ROWS rows; it exists only
- * while the page has a row. A fragment fills its pages through two lists: pages with a free slot, and pages
- * without memory. A page leaves the free list only at its head, so the list may hold pages that lost their
- * memory since; they move over when met.
+ * A page's memory is one block (struct page in ldm.h states its layout) for FRAGMENT_PAGE_ROWS
+ * rows; it exists only while the page has a row. A fragment fills its pages through two lists:
+ * pages with a free slot, and pages without memory. A page leaves the free list only at its head,
+ * so the list may hold pages that lost their memory since; they move over when met.
  *
- * Columns of the same width follow each other with a cache line between, or the values of one row, 4 KiB apart, would all
- * compete for one set of the first-level cache.
+ * Columns of the same width follow each other with a cache line between, or the values of one row,
+ * 4 KiB apart, would all compete for one set of the first-level cache.
  *
  * A NULL's bytes in a page are zero, so comparing bytes and null bits compares values. */
 #include "db/ldm/ldm.h"
@@ -156,8 +156,7 @@ enum err fragment_page_add(struct fragment *fragment, uint32_t *ret_page)
 {
     if (fragment->page_count == UINT32_MAX >> PAGE_SHIFT) return ERR_NO_SPACE;
     if (fragment->page_count == fragment->page_capacity) {
-        uint32_t capacity =
-            fragment->page_capacity ? fragment->page_capacity / 2 * 3 : FIRST_PAGES;
+        uint32_t capacity = fragment->page_capacity ? fragment->page_capacity / 2 * 3 : FIRST_PAGES;
         struct page *pages = mem_realloc(&fragment->ldm->memory.pages, fragment->pages,
                                          (size_t)capacity * sizeof(*pages));
         if (!pages) return ERR_NO_MEMORY;
@@ -382,6 +381,5 @@ struct value fragment_value(const struct fragment *fragment, uint32_t row, uint1
     const struct page *page = row_page(fragment, row);
     const struct column_layout *layout = &fragment->layouts[column];
     uint32_t slot = row_slot(row);
-    return page_value(page, layout, page_raw(page, layout, slot),
-                      page_is_null(page, layout, slot));
+    return page_value(page, layout, page_raw(page, layout, slot), page_is_null(page, layout, slot));
 }

@@ -51,6 +51,10 @@ void ldm_set_now(struct ldm *ldm, uint64_t realtime_ns);
  * at the time of the call. */
 MUST_USE enum err ldm_pin(struct ldm *ldm, uint64_t ts);
 void ldm_unpin(struct ldm *ldm, uint64_t ts);
+/* The pin made at `from` becomes one at ts, which is not earlier, and from now on only the versions as of exactly ts
+ * stay readable through it: a row changed again and again under a long snapshot then keeps one old version, not
+ * all. Unpin with ts. For snapshots whose timestamp is settled, and for checkpoints. */
+void ldm_pin_settle(struct ldm *ldm, uint64_t from, uint64_t ts);
 /* Frees undo records that no pin needs and index entries and rows that only they needed, and purges expired rows, at
  * most about `budget` of them. Returns how many were handled: 0 means there is nothing to do now. Expired rows are
  * returned through purge (may be NULL: not looked for) for the caller to delete in a logged transaction. */
@@ -93,6 +97,9 @@ MUST_USE enum err fragment_update(struct fragment *fragment, struct change_set *
                                   const struct value *values, uint32_t count);
 MUST_USE enum err fragment_delete(struct fragment *fragment, struct change_set *changes,
                                   uint32_t row);
+/* Locks the row as a change would, without changing it: for prepared transactions. The errors of fragment_delete. */
+MUST_USE enum err fragment_lock(struct fragment *fragment, struct change_set *changes,
+                                uint32_t row);
 /* Undoes everything since the change set was empty, newest first. Cannot fail. */
 void change_set_rollback(struct change_set *changes);
 /* Makes the changes visible as of ts, greater than every pin's; unlocks the rows; drops the undo records at once
@@ -139,6 +146,16 @@ struct index_cursor {
     uint64_t change_count; /* of the tree when positioned: cursors of a changed tree find their place again */
     uint32_t bound_size; /* normalized: where the range ends (exclusive), 0: at the end of the index */
     uint32_t last_size;  /* normalized key of the last row returned, kept when the tree may change in between */
+    /* Set by the caller after opening: the fragment does not change between calls, so the cursor need not remember its
+     * place by key. */
+    bool stable;
+    bool started;       /* `last` is a row's key, of last_row; before, where the range starts */
+    bool last_after;    /* before the first row: the range starts behind the keys that begin with `last` */
+    bool bound_after;   /* the range ends behind the keys that begin with `bound` */
+    bool is_point;      /* of a hash primary key: at most last_row */
+    uint32_t last_row;
+    void *end_leaf;     /* where the range ends, in the direction of travel */
+    uint32_t end_position;
     uint8_t bound[SCHEMA_KEY_SIZE_MAX];
     uint8_t last[SCHEMA_KEY_SIZE_MAX];
 };
@@ -198,6 +215,8 @@ void fragment_page_gather(const struct fragment *fragment, uint32_t page, uint64
  * empty page); uncompressed: the caller compresses and checksums. */
 void fragment_page_encode(const struct fragment *fragment, uint32_t page, uint64_t ts,
                           struct buf *buf);
+/* How many rows that writes: those there as of ts, and expired ones too, since the log may yet purge them. */
+uint32_t fragment_page_rows(const struct fragment *fragment, uint32_t page, uint64_t ts);
 /* Adds such rows to an empty or loading fragment, without building ordered indexes. table_version is the one that
  * the block was written with; columns added since get NULL. ERR_CORRUPT, ERR_NO_MEMORY, ERR_NO_SPACE. */
 MUST_USE enum err fragment_page_load(struct fragment *fragment, struct reader *reader);

@@ -1,28 +1,32 @@
-/* A worker's redo log: appending, flushing, starting segments, closing. Trimming is in redo_trim.c, the bytes in
- * redo_format.c.
+/* A worker's redo log: appending, flushing, starting segments, closing. Trimming is in redo_trim.c,
+ * the bytes in redo_format.c.
  *
- * Two buffers. The worker's loop appends to `active`. A flush moves that to `writing`, which belongs to
- * the flush job until its done(): the job adds the horizon record, fills in checksums, writes all with one call and
- * syncs. Meanwhile the loop goes on appending; requests that come during a flush share the next one.
+ * Two buffers. The worker's loop appends to `active`. A flush moves that to `writing`, which
+ * belongs to the flush job until its done(): the job adds the horizon record, fills in checksums,
+ * writes all with one call and syncs. Meanwhile the loop goes on appending; requests that come
+ * during a flush share the next one.
  *
- * Who owns what: fields under "loop" in struct redo are the worker's; those under "job" belong to the I/O thread while
- * a job of this log is queued or runs, and to the worker's loop otherwise. Flush and trim jobs have the same order, so they never run
- * at once.
+ * Who owns what: fields under "loop" in struct redo are the worker's; those under "job" belong to
+ * the I/O thread while a job of this log is queued or runs, and to the worker's loop otherwise.
+ * Flush and trim jobs have the same order, so they never run at once.
  *
- * Horizons. redo_flush(h) promises that every transaction of this log with a timestamp at most h was appended
- * before; a later append at or below h would be lost by recovery's cut without anybody knowing, so it is asserted.
+ * Horizons. redo_flush(h) promises that every transaction of this log with a timestamp at most h
+ * was appended before; a later append at or below h would be lost by recovery's cut without anybody
+ * knowing, so it is asserted.
  *
- * Failures. When a write or sync fails, nobody knows what of the segment is on disk, and Linux may have dropped the
- * pages: the log is failed for good, and every later append and flush gets that error. Recovery finds whatever was
- * synced before. One case is milder: a write for which there is no space (or no memory to prepare it), whose traces we can
- * truncate away. Then nothing that was synced is touched and what was to be written is still in `writing`. The log is
- * stalled: redo_check refuses new transactions, the waiters get the error, redo_is_dirty stays true, and the next
- * redo_flush tries again with what has been appended since. If the truncation is lost in a crash, the
- * leftover is a torn tail of the same flush.
+ * Failures. When a write or sync fails, nobody knows what of the segment is on disk, and Linux may
+ * have dropped the pages: the log is failed for good, and every later append and flush gets that
+ * error. Recovery finds whatever was synced before. One case is milder: a write for which there is
+ * no space (or no memory to prepare it), whose traces we can truncate away. Then nothing that was
+ * synced is touched and what was to be written is still in `writing`. The log is stalled:
+ * redo_check refuses new transactions, the waiters get the error, redo_is_dirty stays true, and the
+ * next redo_flush tries again with what has been appended since. If the truncation is lost in a
+ * crash, the leftover is a torn tail of the same flush.
  *
- * A new segment is started by the flush job when the current one is full: header written, synced, and its name
- * synced, before the first record goes into it. Its header says how the log went so far, so that it proves the
- * exact size of its predecessor and recovery can tell trimmed segments from lost ones. */
+ * A new segment is started by the flush job when the current one is full: header written, synced,
+ * and its name synced, before the first record goes into it. Its header says how the log went so
+ * far, so that it proves the exact size of its predecessor and recovery can tell trimmed segments
+ * from lost ones. */
 #include "db/ldm/redo.h"
 
 #include <stdlib.h>
@@ -57,8 +61,8 @@ static bool waiters_add(struct redo_waiters *waiters, struct redo_waiter waiter)
 
 /* ---- segments ---- */
 
-/* Makes the file durable with its header and name, or leaves nothing. ERR_EXISTS as all others but ERR_NO_SPACE and
- * ERR_NO_MEMORY: not to be tried again. */
+/* Makes the file durable with its header and name, or leaves nothing. ERR_EXISTS as all others but
+ * ERR_NO_SPACE and ERR_NO_MEMORY: not to be tried again. */
 static enum err segment_create(const struct redo *redo, const struct segment_header *header,
                                struct env_file **ret_file)
 {
@@ -129,7 +133,8 @@ static bool err_is_stall(enum err err)
     return err == ERR_NO_SPACE || err == ERR_NO_MEMORY;
 }
 
-/* Writes and syncs `writing` and a horizon record. *ret_stalled: it failed without a trace and may be tried again. */
+/* Writes and syncs `writing` and a horizon record. *ret_stalled: it failed without a trace and may
+ * be tried again. */
 static enum err flush_write(struct redo *redo, bool *ret_stalled)
 {
     const struct env_ops *ops = redo->env->ops;
@@ -253,8 +258,8 @@ enum err redo_create(const struct redo_config *config, struct redo **ret_redo)
     redo->buffer_size_max = config->buffer_size_max ? config->buffer_size_max : BUFFER_SIZE_DEFAULT;
     redo->offset = SEGMENT_HEADER_SIZE;
     redo->flush = 1;
-    redo->flush_job = (struct env_job){.run = flush_run, .done = flush_done,
-                                       .worker = config->worker};
+    redo->flush_job =
+        (struct env_job){.run = flush_run, .done = flush_done, .worker = config->worker};
     redo_trim_init(redo);
 
     enum err err = ERR_NO_MEMORY;
@@ -311,8 +316,8 @@ enum err redo_close(struct redo *redo)
         err = flush_take(redo);
         if (err) return err;
         /* No transaction will follow, so every horizon holds. */
-        redo->flush_horizon = redo->horizon_promised > redo->ts_appended ? redo->horizon_promised
-                                                                          : redo->ts_appended;
+        redo->flush_horizon =
+            redo->horizon_promised > redo->ts_appended ? redo->horizon_promised : redo->ts_appended;
         bool stalled;
         err = flush_write(redo, &stalled);
         if (err) {
@@ -326,10 +331,10 @@ enum err redo_close(struct redo *redo)
     struct buf slot;
     buf_init(&slot);
     segment_end_put(&slot, redo->id,
+                    &(struct segment_header){.number = redo->number, .worker = redo->worker},
                     &(struct segment_end){.size = redo->offset, .ts_max = redo->ts_max});
     err = slot.failed ? ERR_NO_MEMORY : ERR_NONE;
-    if (!err)
-        err = redo->env->ops->file_write(redo->file, slot.bytes, slot.size, SEGMENT_END_AT);
+    if (!err) err = redo->env->ops->file_write(redo->file, slot.bytes, slot.size, SEGMENT_END_AT);
     if (!err) err = redo->env->ops->file_sync(redo->file);
     buf_fini(&slot);
     redo->failed = err ? err : ERR_CLOSED;

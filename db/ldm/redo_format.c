@@ -1,41 +1,41 @@
 /* The bytes of a log segment, redo/W.N.
  *
- *     0    header: a frame (store_format.h) with the body u16 worker, u16 worker count, u32 zero, u64 number, u64 life,
- *          u64 previous size, u64 previous ts, u64 previous horizon; zeros up to 256
- *     256  end slot: zeros, or a frame with the body u64 size, u64 greatest ts; zeros up to 512
- *     512  records, each at a multiple of 8:
- *              0   u32 body size
- *              4   u32 kind << 24 | flush number
- *              8   u64 timestamp (commit timestamp, or the horizon)
- *              16  u64 checksum of the body with its padding
- *              24  u64 checksum of the 24 bytes before
- *              32  body, zeros up to a multiple of 8
+ *     0    header: a frame (store_format.h) with the body u16 worker, u16 worker count, u32 zero,
+ * u64 number, u64 life, u64 previous size, u64 previous ts, u64 previous horizon; zeros up to 256
+ *     256  end slot: zeros, or twice (at 256 and 384) a frame with the body u64 size, u64 greatest
+ * ts, u64 number, u64 worker; zeros up to 512 512  records, each at a multiple of 8: 0   u32 body
+ * size 4   u32 kind << 24 | flush number 8   u64 timestamp (commit timestamp, or the horizon) 16
+ * u64 checksum of the body with its padding 24  u64 checksum of the 24 bytes before 32  body, zeros
+ * up to a multiple of 8
  *
- * Record checksums are seeded with store id, worker, segment number and offset, so that neither stale bytes of an
- * earlier file in the same blocks nor a record in the wrong place is ever taken for a record.
+ * Record checksums are seeded with store id, worker, segment number and offset, so that neither
+ * stale bytes of an earlier file in the same blocks nor a record in the wrong place is ever taken
+ * for a record.
  *
- * A flush appends its records and a horizon record with one write, then syncs. The next flush of the log
- * starts after that, and so does the next segment. Flushes of a segment are numbered from 1, and every record carries the number
- * of its own.
+ * A flush appends its records and a horizon record with one write, then syncs. The next flush of
+ * the log starts after that, and so does the next segment. Flushes of a segment are numbered from
+ * 1, and every record carries the number of its own.
  *
- * Torn tail or damage? After a crash all bytes are as they were written but for those of the one flush that was in
- * flight: of these any part may be missing or old. So let the first invalid record be at offset b, within flush f
- * (its predecessors tell: the first record is of flush 1, the one after a horizon record is of the next). If anywhere
- * after b stands a valid head of a record of a flush later than f, or a later segment of the log has a
- * valid header, or the end slot says that the log was closed beyond b, then flush f had been synced: b was durable and
- * is now damaged. Otherwise flush f is the last one that left a trace, and it may have been the one in flight: the
- * log ends with the horizon record of flush f - 1. The head of a record has a checksum of its own and records are aligned,
- * so the search for later flushes looks at each multiple of 8 once, whatever the bodies hold.
+ * Torn tail or damage? After a crash all bytes are as they were written but for those of the one
+ * flush that was in flight: of these any part may be missing or old. So let the first invalid
+ * record be at offset b, within flush f (its predecessors tell: the first record is of flush 1, the
+ * one after a horizon record is of the next). If anywhere after b stands a valid head of a record
+ * of a flush later than f, or a later segment of the log has a valid header, or the end slot says
+ * that the log was closed beyond b, then flush f had been synced: b was durable and is now damaged.
+ * Otherwise flush f is the last one that left a trace, and it may have been the one in flight: the
+ * log ends with the horizon record of flush f - 1. The head of a record has a checksum of its own
+ * and records are aligned, so the search for later flushes looks at each multiple of 8 once,
+ * whatever the bodies hold.
  *
- * What this cannot see: damage within the very last flush of a log that was not closed, when the crash came before
- * the next flush left a trace. No format can, without a second place that says how far the log
- * was synced, written with a second sync. The damage costs at most that flush, as if the crash had come earlier. Recovery
- * still notices it when a published checkpoint shows that the log reached further (recovery_logs.c). A file cut off
- * at a flush boundary is the same case. A closed log is fully protected: the end slot names its exact size;
- * damage to the slot itself takes only that protection away.
+ * What this cannot see: damage within the very last flush of a log that was not closed, when the
+ * crash came before the next flush left a trace. No format can, without a second place that says
+ * how far the log was synced, written with a second sync. The damage costs at most that flush, as
+ * if the crash had come earlier. Recovery still notices it when a published checkpoint shows that
+ * the log reached further (recovery_logs.c). A file cut off at a flush boundary is the same case. A
+ * closed log is fully protected: the end slot names its exact size, twice.
  *
- * The header is synced before the first record is written: an invalid header is a segment whose creation was
- * torn when no valid record follows it, else damage. */
+ * The header is synced before the first record is written: an invalid header is a segment whose
+ * creation was torn when no valid record follows it, else damage. */
 #include "db/ldm/redo_format.h"
 
 #include <assert.h>
@@ -46,14 +46,15 @@
 
 enum {
     HEADER_BODY_SIZE = 48,
-    END_BODY_SIZE = 16,
+    END_BODY_SIZE = 32,
+    END_COPY_SIZE = 128,
     RECORD_BODY_SUM_AT = 16,
     RECORD_HEAD_SUM_AT = 24,
     KIND_SHIFT = 24,
 };
 static_assert(STORE_FRAME_SIZE + HEADER_BODY_SIZE <= SEGMENT_END_AT, "disk format");
-static_assert(SEGMENT_END_AT + STORE_FRAME_SIZE + END_BODY_SIZE <= SEGMENT_HEADER_SIZE,
-              "disk format");
+static_assert(STORE_FRAME_SIZE + END_BODY_SIZE <= END_COPY_SIZE, "disk format");
+static_assert(SEGMENT_END_AT + 2 * END_COPY_SIZE == SEGMENT_HEADER_SIZE, "disk format");
 static_assert(RECORD_HEAD_SUM_AT + sizeof(uint64_t) == REDO_RECORD_SIZE, "disk format");
 static_assert(SEGMENT_HEADER_SIZE % REDO_ALIGN == 0, "disk format");
 
@@ -93,11 +94,14 @@ void segment_header_put(struct buf *buf, const uint8_t id[STORE_ID_SIZE],
 }
 
 void segment_end_put(struct buf *buf, const uint8_t id[STORE_ID_SIZE],
-                     const struct segment_end *end)
+                     const struct segment_header *header, const struct segment_end *end)
 {
-    uint64_t body[2] = {end->size, end->ts_max};
+    const uint64_t body[4] = {end->size, end->ts_max, header->number, header->worker};
     static_assert(sizeof(body) == END_BODY_SIZE, "disk format");
-    store_frame_put(buf, STORE_SEGMENT_END, id, body, sizeof(body));
+    for (int i = 0; i < 2; i++) {
+        store_frame_put(buf, STORE_SEGMENT_END, id, body, sizeof(body));
+        zeros_put(buf, END_COPY_SIZE - STORE_FRAME_SIZE - END_BODY_SIZE);
+    }
 }
 
 void redo_record_put(struct buf *buf, enum redo_kind kind, uint64_t ts, const void *body,
@@ -179,8 +183,8 @@ static enum err header_decode(struct segment_reader *reader, const uint8_t *byte
     struct reader in = reader_of(bytes, SEGMENT_END_AT);
     const uint8_t *body;
     size_t size;
-    enum err err = store_frame_get(&in, STORE_SEGMENT, reader->id, reader->path, 0, &body, &size,
-                                   diag);
+    enum err err =
+        store_frame_get(&in, STORE_SEGMENT, reader->id, reader->path, 0, &body, &size, diag);
     if (err) return err;
     size_t rest = reader_left(&in);
     if (size != HEADER_BODY_SIZE || !is_zero(reader_take(&in, rest), rest))
@@ -210,21 +214,25 @@ static enum err header_decode(struct segment_reader *reader, const uint8_t *byte
     return ERR_NONE;
 }
 
-/* A slot that is neither empty nor valid was torn by a crash during the close; it then says nothing. */
+/* One copy of the end slot; size 0 when it is empty, torn by a crash during the close, or damaged.
+ */
 static struct segment_end end_decode(const struct segment_reader *reader, const uint8_t *bytes)
 {
-    struct reader in = reader_of(bytes, SEGMENT_HEADER_SIZE - SEGMENT_END_AT);
+    struct reader in = reader_of(bytes, END_COPY_SIZE);
     struct segment_end end = {0};
     const uint8_t *body;
     size_t size;
-    enum err err = store_frame_get(&in, STORE_SEGMENT_END, reader->id, reader->path,
-                                   SEGMENT_END_AT, &body, &size, NULL);
+    enum err err = store_frame_get(&in, STORE_SEGMENT_END, reader->id, reader->path, SEGMENT_END_AT,
+                                   &body, &size, NULL);
     if (err || size != END_BODY_SIZE) return end;
     in = reader_of(body, size);
     uint64_t end_size = reader_u64(&in);
-    if (end_size < SEGMENT_HEADER_SIZE) return end;
-    end.size = end_size;
-    end.ts_max = reader_u64(&in);
+    uint64_t ts_max = reader_u64(&in);
+    uint64_t number = reader_u64(&in);
+    uint64_t worker = reader_u64(&in);
+    bool ours = number == reader->header.number && worker == reader->header.worker;
+    if (ours && end_size >= SEGMENT_HEADER_SIZE)
+        end = (struct segment_end){.size = end_size, .ts_max = ts_max};
     return end;
 }
 
@@ -239,6 +247,7 @@ enum err segment_reader_header(struct segment_reader *reader, struct diag *diag)
     err = header_decode(reader, bytes, diag);
     if (err) return err;
     reader->end = end_decode(reader, bytes + SEGMENT_END_AT);
+    if (!reader->end.size) reader->end = end_decode(reader, bytes + SEGMENT_END_AT + END_COPY_SIZE);
     return ERR_NONE;
 }
 
@@ -281,7 +290,8 @@ enum err segment_reader_next(struct segment_reader *reader, struct redo_record *
     uint64_t left = reader->limit - reader->offset;
     const uint8_t *bytes;
     size_t size;
-    enum err err = store_window_get(&reader->window, reader->offset, REDO_RECORD_SIZE, &bytes, &size, diag);
+    enum err err =
+        store_window_get(&reader->window, reader->offset, REDO_RECORD_SIZE, &bytes, &size, diag);
     if (err) return err;
     if (size < REDO_RECORD_SIZE || left < REDO_RECORD_SIZE)
         return record_invalid(reader, "the file ends within a record");
@@ -298,8 +308,7 @@ enum err segment_reader_next(struct segment_reader *reader, struct redo_record *
     size_t record_size = redo_record_size(head.body_size);
     err = store_window_get(&reader->window, reader->offset, record_size, &bytes, &size, diag);
     if (err) return err;
-    if (size < record_size)
-        return record_invalid(reader, "the file ends within a record's body");
+    if (size < record_size) return record_invalid(reader, "the file ends within a record's body");
     if (hash_checksum(bytes + REDO_RECORD_SIZE, record_size - REDO_RECORD_SIZE, place) !=
         head.body_sum)
         return record_invalid(reader, "the checksum of a record's body does not match");
@@ -324,7 +333,8 @@ enum err segment_reader_find_later(struct segment_reader *reader, uint64_t offse
     for (; offset < reader->window.file_size; offset += REDO_ALIGN) {
         const uint8_t *bytes;
         size_t size;
-        enum err err = store_window_get(&reader->window, offset, REDO_RECORD_SIZE, &bytes, &size, diag);
+        enum err err =
+            store_window_get(&reader->window, offset, REDO_RECORD_SIZE, &bytes, &size, diag);
         if (err) return err;
         if (size < REDO_RECORD_SIZE) break;
         struct record_head head;

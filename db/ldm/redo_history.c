@@ -1,17 +1,20 @@
 /* The history of a store: how each of its earlier lives ended.
  *
- * A life is the time from one start to the next. Its logs are the segments redo/W.N whose numbers are at least the
- * life's first; recovery decides once where they end and which transactions count, and writes it here by
- * replacing this file. That rename is the one moment at which a recovery takes effect: before it, the logs are
- * read and judged again with the same result; after it, they are read by what it says. Nothing else has to be
- * changed on disk for a dropped tail to stay dropped.
+ * A life is the time from one start to the next. Its logs are the segments redo/W.N whose numbers
+ * are at least the life's first; recovery decides once where they end and which transactions count,
+ * and writes it here by replacing this file. That rename is the one moment at which a recovery
+ * takes effect: before it, the logs are read and judged again with the same result; after it, they
+ * are read by what it says. Nothing else has to be changed on disk for a dropped tail to stay
+ * dropped.
  *
- * A segment whose number is below next_segment and that is not listed was forgotten on purpose (checkpoints
- * have all of it) and may be removed. A listed one that is missing was either trimmed, and then checkpoints have
- * it, or it is lost, which its ts_max tells. Its content must be valid up to `size`, without exception.
+ * A segment whose number is below next_segment and that is not listed was forgotten on purpose
+ * (checkpoints have all of it, which `floor` remembers) and may be removed. A listed one that is
+ * missing was either trimmed, and then checkpoints have it, or it is lost, which its ts_max tells.
+ * Its content must be valid up to `size`, without exception.
  *
- * Layout: a frame (store_format.h) with the body: u64 next_segment, u64 clock, u32 count, u32 zero, then count times:
- * u64 life, u64 number, u64 size, u64 ts_max, u64 cut, u16 worker, u16 × 3 zero; in the order of replay. */
+ * Layout: a frame (store_format.h) with the body: u64 next_segment, u64 clock, u64 cut, u64 floor,
+ * u32 count, u32 zero, then count times: u64 life, u64 number, u64 size, u64 ts_max, u64 cut, u16
+ * worker, u16 × 3 zero; in the order of replay. */
 #include "db/ldm/redo_history.h"
 
 #include <stdlib.h>
@@ -20,7 +23,7 @@
 #include "base/check.h"
 #include "db/ldm/redo_format.h"
 
-enum { HISTORY_HEAD_SIZE = 24, HISTORY_ENTRY_SIZE = 48 };
+enum { HISTORY_HEAD_SIZE = 40, HISTORY_ENTRY_SIZE = 48 };
 static const char history_path[] = "redo/history";
 
 void history_fini(struct history *history)
@@ -75,15 +78,17 @@ static enum err history_decode(struct reader *reader, struct history *history, s
 {
     history->next_segment = reader_u64(reader);
     history->clock = reader_u64(reader);
+    history->cut = reader_u64(reader);
+    history->floor = reader_u64(reader);
     uint32_t count = reader_u32(reader);
     uint32_t zero = reader_u32(reader);
-    if (reader->failed || zero || history->next_segment == 0 ||
-        reader_left(reader) != (size_t)count * HISTORY_ENTRY_SIZE)
+    if (reader->failed || zero || history->next_segment == 0 || history->floor > history->clock ||
+        history->cut > history->clock || reader_left(reader) != (size_t)count * HISTORY_ENTRY_SIZE)
         return store_damaged(diag, history_path, STORE_FRAME_SIZE, "the counts do not fit");
     for (uint32_t i = 0; i < count; i++) {
         struct history_segment segment = {.life = reader_u64(reader)};
         segment.number = reader_u64(reader);
-        segment.size = reader_u64(reader);
+        segment.size = segment.unsynced = reader_u64(reader);
         segment.ts_max = reader_u64(reader);
         segment.cut = reader_u64(reader);
         segment.worker = reader_u16(reader);
@@ -106,10 +111,9 @@ enum err history_read(struct env *env, const struct store_info *info, struct his
     struct history history = {0};
     struct buf file;
     buf_init(&file);
-    enum err err = store_file_read(env, history_path, STORE_FRAME_SIZE + STORE_BODY_SIZE_MAX, &file,
-                                   diag);
-    if (err == ERR_NOT_FOUND)
-        err = store_damaged(diag, history_path, 0, "the file is missing");
+    enum err err =
+        store_file_read(env, history_path, STORE_FRAME_SIZE + STORE_BODY_SIZE_MAX, &file, diag);
+    if (err == ERR_NOT_FOUND) err = store_damaged(diag, history_path, 0, "the file is missing");
     if (err) goto free_file;
     struct reader reader = reader_of(file.bytes, file.size);
     const uint8_t *body;
@@ -143,6 +147,8 @@ enum err history_write(struct env *env, const struct store_info *info,
     buf_init(&file);
     buf_put_u64(&body, history->next_segment);
     buf_put_u64(&body, history->clock);
+    buf_put_u64(&body, history->cut);
+    buf_put_u64(&body, history->floor);
     buf_put_u32(&body, (uint32_t)history->segment_count);
     buf_put_u32(&body, 0);
     for (size_t i = 0; i < history->segment_count; i++) {

@@ -1,4 +1,5 @@
-/* Private to the durability files of db/ldm: `redo/history`, the record of the store's earlier lives. */
+/* Private to the durability files of db/ldm: `redo/history`, the record of the store's earlier
+ * lives. */
 #ifndef DB_LDM_REDO_HISTORY_H
 #define DB_LDM_REDO_HISTORY_H
 
@@ -7,21 +8,27 @@
 #include "base/diag.h"
 #include "db/ldm/store_format.h"
 
-/* A segment of a life that has ended: the first `size` bytes of redo/worker.number, of which the transactions up to
- * `cut` count. */
+/* A segment of a life that has ended: the first `size` bytes of redo/worker.number, of which the
+ * transactions up to `cut` count. */
 struct history_segment {
-    uint64_t life;   /* number of the first segment of that life */
+    uint64_t life; /* number of the first segment of that life */
     uint64_t number;
     uint64_t size;
     uint64_t ts_max; /* of the transactions that count; 0: there are none */
     uint64_t cut;
+    uint64_t
+        unsynced; /* not in the file: bytes from here to size are read but not known to be synced */
     uint16_t worker;
 };
 
 /* All lives but the running one. Segments are in the order of replay: by life, worker, number. */
 struct history {
-    uint64_t next_segment; /* every number below it was used; the next life's segments start at it or above */
+    uint64_t next_segment; /* every number below it was used; the next life's segments start at it
+                              or above */
     uint64_t clock;        /* every timestamp of these lives is at most this */
+    uint64_t
+        cut; /* of the last life that ended: of it and all before, only what is up to it counts */
+    uint64_t floor; /* transactions up to it are in no log any more: checkpoints must have them */
     size_t segment_count;
     size_t segment_capacity;
     struct history_segment *segments;

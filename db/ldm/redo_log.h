@@ -73,7 +73,8 @@ struct redo {
     size_t old_capacity;
 };
 
-/* Jobs of one log run one after the other; the checkpoints of partitions have orders of their own. */
+/* Jobs of one log run one after the other; the checkpoints of partitions have orders of their own.
+ */
 enum { REDO_JOB_ORDER = 1, CHECKPOINT_JOB_ORDER = 1 << 16 };
 static_assert(UINT16_MAX + REDO_JOB_ORDER <= CHECKPOINT_JOB_ORDER, "orders are apart");
 

@@ -1,15 +1,16 @@
 /* Trimming a worker's log: removing segments that checkpoints have made unnecessary.
  *
- * A segment may go when every partition's published checkpoint is as new as everything in it. The caller says
- * up to which timestamp its own partitions are covered, but segments of earlier lives hold rows of
- * partitions that other workers own now, and recovery demands segments by the same rule for all. So the job looks
- * for itself which checkpoints are there, syncs their directory (a rename that it has seen must not be undone by
- * a crash that keeps the removals), and takes the lesser of both.
+ * A segment may go when every partition's published checkpoint is as new as everything in it. The
+ * caller says up to which timestamp its own partitions are covered, but segments of earlier lives
+ * hold rows of partitions that other workers own now, and recovery demands segments by the same
+ * rule for all. So the job looks for itself which checkpoints are there, syncs their directory (a
+ * rename that it has seen must not be undone by a crash that keeps the removals), and takes the
+ * lesser of both.
  *
  * The segments of earlier lives are worker 0's, whoever wrote them: there always is a worker 0.
  *
- * A removal that fails or is undone by a crash does no harm: the segment is tried again by the next trim, or
- * removed by the next recovery. */
+ * A removal that fails or is undone by a crash does no harm: the segment is tried again by the next
+ * trim, or removed by the next recovery. */
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -95,8 +96,7 @@ static void trim_done(struct env_job *job)
 
 void redo_trim_init(struct redo *redo)
 {
-    redo->trim_job =
-        (struct env_job){.run = trim_run, .done = trim_done, .worker = redo->worker};
+    redo->trim_job = (struct env_job){.run = trim_run, .done = trim_done, .worker = redo->worker};
 }
 
 void redo_trim(struct redo *redo, uint64_t ts)

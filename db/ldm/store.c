@@ -1,15 +1,15 @@
 /* Superblock and catalog of a store, and how a store comes into being.
  *
- *     trellis          the superblock: a frame (store_format.h) with the body u16 partition count, u16 × 3 zero,
- *                      key[16]. The store id is in the frame. Written once.
- *     catalog          a frame with the encoded catalog (db/wire/schema.h). Replaced at every DDL.
- *     lock             whoever serves the store locks it: not ours, it needs a process.
- *     redo/            history (redo_history.c) and segments (redo_format.c)
- *     checkpoint/      checkpoints (checkpoint_format.c)
+ *     trellis          the superblock: a frame (store_format.h) with the body u16 partition count,
+ * u16 × 3 zero, key[16]. The store id is in the frame. Written once. catalog          a frame with
+ * the encoded catalog (db/wire/schema.h). Replaced at every DDL. lock             whoever serves
+ * the store locks it: not ours, it needs a process. redo/            history (redo_history.c) and
+ * segments (redo_format.c) checkpoint/      checkpoints (checkpoint_format.c)
  *
- * A store exists when its superblock does: everything else is made and synced before it, so a crash while it is
- * made leaves a directory that is not a store and that can be made one by the next attempt, which knows
- * the leftovers. For anything else in the directory we refuse: it belongs to somebody. */
+ * A store exists when its superblock does: everything else is made and synced before it, so a crash
+ * while it is made leaves a directory that is not a store and that can be made one by the next
+ * attempt, which knows the leftovers. For anything else in the directory we refuse: it belongs to
+ * somebody. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,7 +39,7 @@ static enum err root_listed(void *context, const char *name)
     struct leftovers *left = context;
     /* Ours from an interrupted attempt; the lock of whoever is making the store; and what the
      * root of a fresh file system holds. */
-    static const char *const known[] = {"redo",        "checkpoint", "catalog", "catalog.tmp",
+    static const char *const known[] = {"redo",        "checkpoint", "catalog",   "catalog.tmp",
                                         "trellis.tmp", "lock",       "lost+found"};
     for (size_t i = 0; i < ARRAY_SIZE(known); i++)
         if (!strcmp(name, known[i])) return ERR_NONE;
@@ -78,8 +78,7 @@ static bool partition_count_is_valid(uint16_t count)
     return count >= 1 && count <= PARTITIONS_MAX && (count & (count - 1)) == 0;
 }
 
-static enum err superblock_write(struct env *env, const struct store_info *info,
-                                 struct diag *diag)
+static enum err superblock_write(struct env *env, const struct store_info *info, struct diag *diag)
 {
     struct buf body, file;
     buf_init(&body);
@@ -99,11 +98,11 @@ enum err store_read_info(struct env *env, struct store_info *ret_info, struct di
 {
     struct buf file;
     buf_init(&file);
-    enum err err = store_file_read(env, superblock_path, STORE_FRAME_SIZE + STORE_BODY_SIZE_MAX,
-                                   &file, diag);
+    enum err err =
+        store_file_read(env, superblock_path, STORE_FRAME_SIZE + STORE_BODY_SIZE_MAX, &file, diag);
     if (err == ERR_NOT_FOUND)
-        err = diag_set(diag, ERR_INVALID, "there is no store here: no file \"%s\"",
-                       superblock_path);
+        err =
+            diag_set(diag, ERR_INVALID, "there is no store here: no file \"%s\"", superblock_path);
     if (err) goto free_file;
     struct reader reader = reader_of(file.bytes, file.size);
     const uint8_t *body;
@@ -183,8 +182,7 @@ static enum err catalog_read(struct env *env, const struct store_info *info,
         err = ERR_CORRUPT;
     }
     if (err == ERR_CORRUPT)
-        err = store_damaged(diag, catalog_path,
-                            STORE_FRAME_SIZE + (uint64_t)(reader.next - body),
+        err = store_damaged(diag, catalog_path, STORE_FRAME_SIZE + (uint64_t)(reader.next - body),
                             "the table definitions are malformed");
     else if (err)
         err = store_failed(diag, err, catalog_path);

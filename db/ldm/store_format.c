@@ -1,10 +1,12 @@
 /* What the files of a store have in common.
  *
- * Every file begins with a frame (store_format.h). The small ones (superblock, catalog, history) are one frame and
- * nothing else, and are only ever replaced whole: written under a temporary name, synced, renamed, the directory
- * synced. So a small file that does not check is damage, never a torn write.
+ * Every file begins with a frame (store_format.h). The small ones (superblock, catalog, history)
+ * are one frame and nothing else, and are only ever replaced whole: written under a temporary name,
+ * synced, renamed, the directory synced. So a small file that does not check is damage, never a
+ * torn write.
  *
- * Checksums of the frame are seeded with its magic, so that one kind of file cannot pass for another. */
+ * Checksums of the frame are seeded with its magic, so that one kind of file cannot pass for
+ * another. */
 #include "db/ldm/store_format.h"
 
 #include <assert.h>
@@ -28,8 +30,8 @@ enum {
 static_assert(FRAME_HEAD_SUM_AT + sizeof(uint64_t) == STORE_FRAME_SIZE, "disk format");
 
 static const char magics[][8] = {
-    [STORE_SUPERBLOCK] = "trlstore", [STORE_CATALOG] = "trlcatal",
-    [STORE_HISTORY] = "trlhisto",    [STORE_SEGMENT] = "trlredo ",
+    [STORE_SUPERBLOCK] = "trlstore",  [STORE_CATALOG] = "trlcatal",
+    [STORE_HISTORY] = "trlhisto",     [STORE_SEGMENT] = "trlredo ",
     [STORE_SEGMENT_END] = "trlclose", [STORE_CHECKPOINT] = "trlcheck",
 };
 
@@ -114,7 +116,8 @@ uint64_t store_frame_checksum(const uint8_t *frame)
     return load_u64(frame + FRAME_HEAD_SUM_AT);
 }
 
-enum err store_damaged(struct diag *diag, const char *path, uint64_t offset, const char *format, ...)
+enum err store_damaged(struct diag *diag, const char *path, uint64_t offset, const char *format,
+                       ...)
 {
     char reason[DIAG_TEXT_SIZE_MAX];
     va_list args;
@@ -217,8 +220,8 @@ enum err store_window_get(struct store_window *window, uint64_t offset, size_t s
 static enum err file_write_new(struct env *env, const char *path, const struct buf *bytes)
 {
     struct env_file *file;
-    enum err err = env->ops->file_open(
-        env, path, ENV_OPEN_WRITE | ENV_OPEN_CREATE | ENV_OPEN_TRUNCATE, &file);
+    enum err err =
+        env->ops->file_open(env, path, ENV_OPEN_WRITE | ENV_OPEN_CREATE | ENV_OPEN_TRUNCATE, &file);
     if (err) return err;
     err = env->ops->file_write(file, bytes->bytes, bytes->size, 0);
     if (!err) err = env->ops->file_sync(file);

@@ -1,8 +1,9 @@
 /* The pool of undo records.
  *
- * Records are carved from 64 KiB chunks in units of 16 bytes and freed into lists by size, so a short transaction uses
- * the same few cache lines as the one before it. When the last record is freed and more than one chunk was in use,
- * the pool starts over and keeps only a few chunks: a long snapshot's memory goes back.
+ * Records are carved from 64 KiB chunks in units of 16 bytes and freed into lists by size, so a
+ * short transaction uses the same few cache lines as the one before it. When the last record is
+ * freed and more than one chunk was in use, the pool starts over and keeps only a few chunks: a
+ * long snapshot's memory goes back.
  *
  * A reference is chunk number << 12 | unit. Unit 0 of chunk 0 is never used, so 0 means none. */
 #include "db/ldm/ldm.h"

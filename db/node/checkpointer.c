@@ -38,11 +38,16 @@ struct checkpointer {
     bool suspended;
     void (*suspend_ready)(struct worker *worker);
     enum err err;           /* of a run that is being ended */
-    uint64_t log_bytes;     /* since the last run began */
     uint64_t not_before_ns; /* after a failure */
 };
 
 static void partition_begin(struct checkpointer *self);
+
+/* Only this worker writes it. */
+static atomic_uint_fast64_t *log_bytes(struct worker *worker)
+{
+    return &worker->node->log_bytes[worker->index];
+}
 
 static struct env *env_of(const struct checkpointer *self)
 {
@@ -62,7 +67,7 @@ static void run_begin(struct checkpointer *self)
     self->running = self->pending;
     self->pending = NULL;
     self->again = false;
-    self->log_bytes = 0;
+    atomic_store(log_bytes(self->worker), 0);
     self->err = ERR_NONE;
     self->partition = self->worker->index;
     partition_begin(self);
@@ -214,6 +219,7 @@ static void partition_begin(struct checkpointer *self)
         return;
     }
     self->pinned = true;
+    worker_pin_settle(worker, self->ts, self->ts);
     self->waiter.ts = self->ts;
     worker_when_settled(worker, &self->waiter);
 }
@@ -268,8 +274,9 @@ void checkpointer_note(struct worker *worker, uint64_t size)
 {
     struct checkpointer *self = worker->checkpointer;
     const struct node *node = worker->node;
-    self->log_bytes += size;
-    if (self->log_bytes < node->config.checkpoint_log_bytes / node->worker_count) return;
+    uint64_t bytes = atomic_load_explicit(log_bytes(worker), memory_order_relaxed) + size;
+    atomic_store_explicit(log_bytes(worker), bytes, memory_order_relaxed);
+    if (bytes < node->config.checkpoint_log_bytes / node->worker_count) return;
     if (self->state != IDLE || worker_monotonic_ns(worker) < self->not_before_ns) return;
     checkpointer_trigger(worker);
 }

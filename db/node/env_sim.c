@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "db/node/env_sim_content.h"
 #include "db/node/env_sim_disk.h"
 
 /* 2024-01-01 00:00:00 UTC, where simulated realtime starts. */

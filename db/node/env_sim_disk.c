@@ -1,41 +1,27 @@
-/* The simulated disk.
+/* The simulated disk: names over the contents of env_sim_content.c.
  *
- * A file has its live content, which reads see, its durable content, and the list of writes and
- * truncations that lead from the one to the other. A directory has live and durable entries; the
- * disk has one list of the directory operations (link, unlink, rename) that are not durable yet, in
- * order. A node (file or directory) lives while a live entry, a durable entry, a pending operation
- * or an open handle refers to it; nodes_sweep frees the others.
+ * A directory has live and durable entries; the disk has one list of the directory operations
+ * (link, unlink, rename) that are not durable yet, in order. A node (file or directory) lives while
+ * a live entry, a durable entry, a pending operation or an open handle refers to it; nodes_sweep
+ * frees the others.
  *
- * What a power cut leaves of a file (file_settle). A disk writes whole 512-byte sectors, at any
- * time and in any order, each with the content that it had at some moment: so every sector gets the
- * writes up to a random point of the file's list, its own cut. The size is metadata, journaled in
- * order: it gets one cut for the file. Sectors that are within the size but were never written read
- * as zeros. A truncation that is lost takes everything after it along, because later writes went to
- * blocks that the old file never had.
- *
- * What it leaves of the directory operations: each is kept or lost as a whole, and kept only when
- * those it depends on are kept (op_depends). Data and names are independent: a file that was
- * renamed into place without a sync of its data may come back with its new name and any of its data
- * missing. */
+ * What a power cut leaves of the directory operations: each is kept or lost as a whole, and kept
+ * only when those it depends on are kept (op_depends). Data and names are independent: a file that
+ * was renamed into place without a sync of its data may come back with its new name and any of its
+ * data missing. */
 #include "db/node/env_sim_disk.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/check.h"
 #include "db/node/env.h"
+#include "db/node/env_sim_content.h"
 
-enum { SECTOR_SIZE = 512, NAME_SIZE_MAX = 255 };
+enum { NAME_SIZE_MAX = 255 };
 /* Files are kept whole in memory, so one stray offset must not take it all. */
 static const uint64_t file_size_max = (uint64_t)1 << 32;
-
-struct write_op {
-    uint64_t offset;
-    size_t size;
-    uint8_t *bytes; /* NULL: a truncation to offset */
-};
 
 struct entry {
     char *name;
@@ -53,14 +39,8 @@ struct disk_node {
     bool is_dir;
     bool marked; /* by nodes_sweep */
     unsigned handles;
-    /* of a file */
-    struct buf live;
-    struct buf durable;
-    struct write_op *ops;
-    size_t op_count;
-    size_t op_capacity;
-    /* of a directory */
-    struct entries live_entries;
+    struct content content;      /* of a file */
+    struct entries live_entries; /* of a directory, like the next */
     struct entries durable_entries;
 };
 
@@ -146,26 +126,15 @@ static struct disk_node *node_create(struct disk *disk, bool is_dir)
     struct disk_node *node = calloc(1, sizeof(*node));
     ASSERT(node);
     node->is_dir = is_dir;
-    buf_init(&node->live);
-    buf_init(&node->durable);
+    content_init(&node->content);
     node->next = disk->nodes;
     disk->nodes = node;
     return node;
 }
 
-static void file_ops_clear(struct disk_node *node)
-{
-    for (size_t i = 0; i < node->op_count; i++)
-        free(node->ops[i].bytes);
-    node->op_count = 0;
-}
-
 static void node_destroy(struct disk_node *node)
 {
-    file_ops_clear(node);
-    free(node->ops);
-    buf_fini(&node->live);
-    buf_fini(&node->durable);
+    content_fini(&node->content);
     entries_clear(&node->live_entries);
     entries_clear(&node->durable_entries);
     free(node);
@@ -215,7 +184,7 @@ static void nodes_sweep(struct disk *disk)
 /* Live bytes: what has a live name or an open handle. */
 static uint64_t tree_size(const struct disk_node *node)
 {
-    if (!node->is_dir) return node->handles ? 0 : node->live.size;
+    if (!node->is_dir) return node->handles ? 0 : node->content.live.size;
     uint64_t size = 0;
     for (size_t i = 0; i < node->live_entries.count; i++)
         size += tree_size(node->live_entries.items[i].node);
@@ -226,7 +195,7 @@ static uint64_t disk_used(const struct disk *disk)
 {
     uint64_t size = tree_size(disk->root);
     for (const struct disk_node *node = disk->nodes; node; node = node->next) {
-        if (node->handles) size += node->live.size;
+        if (node->handles) size += node->content.live.size;
     }
     return size;
 }
@@ -470,39 +439,6 @@ enum err disk_remove(struct disk *disk, const char *path)
 
 /* --- files --- */
 
-static void content_resize(struct buf *content, uint64_t size)
-{
-    if (size > content->size) {
-        size_t added = (size_t)size - content->size;
-        uint8_t *at = buf_add(content, added);
-        ASSERT(at);
-        memset(at, 0, added);
-    }
-    content->size = (size_t)size;
-}
-
-static void content_write(struct buf *content, const uint8_t *bytes, size_t size, uint64_t offset)
-{
-    if (size == 0) return;
-    if (content->size < offset + size) content_resize(content, offset + size);
-    memcpy(content->bytes + offset, bytes, size);
-}
-
-static void content_apply(struct buf *content, const struct write_op *op)
-{
-    if (op->bytes)
-        content_write(content, op->bytes, op->size, op->offset);
-    else
-        content_resize(content, op->offset);
-}
-
-static void file_op_add(struct disk_node *node, struct write_op op)
-{
-    node->ops = grown(node->ops, &node->op_capacity, node->op_count, sizeof(node->ops[0]));
-    node->ops[node->op_count++] = op;
-    content_apply(&node->live, &op);
-}
-
 enum err disk_open(struct disk *disk, const char *path, unsigned flags, struct disk_node **ret_node)
 {
     struct disk_node *dir;
@@ -538,16 +474,12 @@ void disk_release(struct disk_node *node)
 
 uint64_t disk_node_size(const struct disk_node *node)
 {
-    return node->live.size;
+    return node->content.live.size;
 }
 
 size_t disk_read(const struct disk_node *node, void *bytes, size_t size, uint64_t offset)
 {
-    if (offset >= node->live.size) return 0;
-    size_t left = node->live.size - (size_t)offset;
-    if (size > left) size = left;
-    if (size) memcpy(bytes, node->live.bytes + offset, size);
-    return size;
+    return content_read(&node->content, bytes, size, offset);
 }
 
 /* How far the file may grow; UINT64_MAX is capped by file_size_max. */
@@ -555,7 +487,8 @@ static uint64_t size_allowed(const struct disk *disk, const struct disk_node *no
 {
     if (!disk->size_max) return file_size_max;
     uint64_t used = disk_used(disk);
-    uint64_t allowed = node->live.size + (disk->size_max > used ? disk->size_max - used : 0);
+    uint64_t allowed =
+        node->content.live.size + (disk->size_max > used ? disk->size_max - used : 0);
     return allowed < file_size_max ? allowed : file_size_max;
 }
 
@@ -564,7 +497,7 @@ enum err disk_write(struct disk *disk, struct disk_node *node, const void *bytes
 {
     if (size == 0) return ERR_NONE;
     enum err err = ERR_NONE;
-    if (offset >= node->live.size || size > node->live.size - offset) {
+    if (offset >= node->content.live.size || size > node->content.live.size - offset) {
         uint64_t allowed = size_allowed(disk, node);
         if (offset >= allowed) return ERR_NO_SPACE;
         if (size > allowed - offset) {
@@ -572,96 +505,26 @@ enum err disk_write(struct disk *disk, struct disk_node *node, const void *bytes
             err = ERR_NO_SPACE;
         }
     }
-    struct write_op op = {.offset = offset, .size = size, .bytes = malloc(size)};
-    ASSERT(op.bytes);
-    memcpy(op.bytes, bytes, size);
-    file_op_add(node, op);
+    content_write(&node->content, bytes, size, offset);
     return err;
 }
 
 enum err disk_truncate(struct disk *disk, struct disk_node *node, uint64_t size)
 {
-    if (size == node->live.size) return ERR_NONE;
-    if (size > node->live.size && size > size_allowed(disk, node)) return ERR_NO_SPACE;
-    file_op_add(node, (struct write_op){.offset = size});
+    if (size == node->content.live.size) return ERR_NONE;
+    if (size > node->content.live.size && size > size_allowed(disk, node)) return ERR_NO_SPACE;
+    content_truncate(&node->content, size);
     return ERR_NONE;
 }
 
 void disk_sync(struct disk_node *node)
 {
-    for (size_t i = 0; i < node->op_count; i++)
-        content_apply(&node->durable, &node->ops[i]);
-    file_ops_clear(node);
-}
-
-/* A cut in [0, count]: a third of them none, a third all, a third in between. */
-static uint64_t cut_of(uint64_t random, uint64_t count)
-{
-    switch (random % 3) {
-    case 0:
-        return 0;
-    case 1:
-        return count;
-    default:
-        return (random >> 8) % (count + 1);
-    }
-}
-
-/* Applies the sectors of a write whose own cut lies behind it. */
-static void settle_write(struct buf *content, const struct write_op *op, size_t index, size_t count,
-                         uint64_t sector_seed)
-{
-    uint64_t end = op->offset + op->size;
-    for (uint64_t at = op->offset; at < end;) {
-        uint64_t sector = at / SECTOR_SIZE;
-        uint64_t next = (sector + 1) * SECTOR_SIZE;
-        if (next > end) next = end;
-        if (index < cut_of(hash_u64(sector_seed + sector), count))
-            content_write(content, op->bytes + (at - op->offset), (size_t)(next - at), at);
-        at = next;
-    }
-}
-
-/* Makes durable what the head comment says a power cut may leave of the unsynced writes; forgets
- * them. */
-static void file_settle(struct disk *disk, struct disk_node *node)
-{
-    size_t count = node->op_count;
-    uint64_t mode = sim_rng_below(&disk->rng, 8);
-    if (mode == 0) { /* everything reached the disk in time */
-        disk_sync(node);
-        return;
-    }
-    if (mode == 1) { /* nothing did */
-        file_ops_clear(node);
-        return;
-    }
-    size_t size_cut = (size_t)cut_of(sim_rng_next(&disk->rng), count);
-    uint64_t size = node->durable.size;
-    for (size_t i = 0; i < size_cut; i++) {
-        const struct write_op *op = &node->ops[i];
-        if (!op->bytes)
-            size = op->offset;
-        else if (size < op->offset + op->size)
-            size = op->offset + op->size;
-    }
-    uint64_t sector_seed = sim_rng_next(&disk->rng);
-    for (size_t i = 0; i < count; i++) {
-        const struct write_op *op = &node->ops[i];
-        if (op->bytes)
-            settle_write(&node->durable, op, i, count, sector_seed);
-        else if (i < size_cut)
-            content_resize(&node->durable, op->offset);
-        else
-            break;
-    }
-    content_resize(&node->durable, size);
-    file_ops_clear(node);
+    content_sync(&node->content);
 }
 
 void disk_sync_fail(struct disk *disk, struct disk_node *node)
 {
-    file_settle(disk, node);
+    content_settle(&node->content, &disk->rng);
 }
 
 /* --- the whole disk --- */
@@ -720,9 +583,7 @@ void disk_crash(struct disk *disk)
                 entries_set(&node->live_entries, entry->name, entry->node);
             }
         } else {
-            file_settle(disk, node);
-            content_resize(&node->live, 0);
-            content_write(&node->live, node->durable.bytes, node->durable.size, 0);
+            content_crash(&node->content, &disk->rng);
         }
     }
     nodes_sweep(disk);
@@ -734,7 +595,7 @@ enum err disk_corrupt(struct disk *disk, const char *path, uint64_t offset, unsi
     enum err err = path_node(disk, path, &node);
     if (err) return err;
     if (node->is_dir) return ERR_INVALID;
-    uint64_t size = node->durable.size;
+    uint64_t size = node->content.durable.size;
     if (offset > size || bits > (size - offset) * 8) return ERR_INVALID;
     uint64_t *places = calloc((size_t)bits + 1, sizeof(*places));
     ASSERT(places);
@@ -745,10 +606,7 @@ enum err disk_corrupt(struct disk *disk, const char *path, uint64_t offset, unsi
             taken |= places[j] == place;
         if (taken) continue;
         places[i++] = place;
-        uint64_t at = offset + place / 8;
-        uint8_t mask = (uint8_t)(1u << (place % 8));
-        node->durable.bytes[at] ^= mask;
-        if (at < node->live.size) node->live.bytes[at] ^= mask;
+        content_flip(&node->content, offset + place / 8, (unsigned)(place % 8));
     }
     free(places);
     return ERR_NONE;

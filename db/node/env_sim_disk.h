@@ -6,30 +6,13 @@
 #ifndef DB_NODE_ENV_SIM_DISK_H
 #define DB_NODE_ENV_SIM_DISK_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
-#include "base/hash.h"
 
 struct disk;
 struct disk_node;
-
-/* SplitMix64 (Steele, Lea and Flood, 2014): a counter through a bijective mix. */
-struct sim_rng {
-    uint64_t state;
-};
-
-static inline uint64_t sim_rng_next(struct sim_rng *rng)
-{
-    rng->state += 0x9e3779b97f4a7c15u;
-    return hash_u64(rng->state);
-}
-
-/* In [0, count); count > 0. The bias is below count / 2^64. */
-static inline uint64_t sim_rng_below(struct sim_rng *rng, uint64_t count)
-{
-    return sim_rng_next(rng) % count;
-}
 
 /* size_max: bytes over all files (0: no limit). NULL: no memory. */
 struct disk *disk_create(uint64_t seed, uint64_t size_max);

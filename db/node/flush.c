@@ -14,6 +14,10 @@
  * Interval policy: the first change after an interval flush sets the node's dirty flag; whoever set
  * it has the timer for all. A clean node sets no timer.
  *
+ * A log that failed stays failed: the node's health has the error from then on. One that only found
+ * no space (or memory) stalls: it keeps what it was to write, waits are told, changes are refused,
+ * and the flush is tried again once a second until it succeeds.
+ *
  * SIGNAL_FLUSH  body: u64 target (from a worker: of the own log), or nothing (from a client:
  * everything up to now, in all logs). SIGNAL_FLUSH_REPLY: no body. */
 #include "db/node/worker_private.h"
@@ -23,6 +27,8 @@
 #include "base/check.h"
 
 enum { EAGER_BYTES = 8 << 20 }; /* a log with this much unwritten is flushed before the interval */
+
+static const uint64_t retry_ns = 1000000000u;
 
 /* A FLUSH signal to be answered. */
 struct flush_wait {
@@ -62,13 +68,27 @@ static void on_own_flushed(void *context, enum err err, uint64_t horizon)
     struct flusher *flusher = &worker->flusher;
     flusher->in_flight = false;
     worker->counters.flushes++;
-    if (err && !flusher->err) {
+    bool stalled = err == ERR_NO_SPACE || err == ERR_NO_MEMORY;
+    if (stalled != flusher->stalled) {
+        flusher->stalled = stalled;
+        atomic_fetch_add(&worker->node->stalled, stalled ? 1 : -1);
+    }
+    if (stalled) {
+        node_report(worker->node, err, "flush of redo log %u: %s", (unsigned)worker->index,
+                    err_text(err));
+        worker_timer_arm(worker, &flusher->retry, worker_monotonic_ns(worker) + retry_ns);
+    } else if (err && !flusher->err) {
         flusher->err = err;
         node_fail(worker->node, err, "flush of redo log %u: %s", (unsigned)worker->index,
                   err_text(err));
     }
-    waits_answer(worker, horizon, flusher->err);
+    waits_answer(worker, horizon, err);
     if (flusher->waits) flush_own(worker);
+}
+
+static void retry_fire(struct worker_timer *timer)
+{
+    flush_own(timer->context);
 }
 
 /* Flushes the log; when that would not get the horizon to where the first wait wants it, later. */
@@ -103,13 +123,14 @@ static void durable_add(struct flusher *flusher, struct worker_durable *durable)
     flusher->durables_last = durable;
 }
 
-/* Calls back those that are served: all of them after an error. */
+/* Calls back those that are served, or that a failed round was for. */
 static void durables_deliver(struct worker *worker)
 {
     struct flusher *flusher = &worker->flusher;
     struct worker_durable *all = flusher->durables;
     flusher->durables = NULL;
     enum err err = flusher->round_err;
+    uint64_t ts = err ? flusher->round_ts : flusher->durable_ts;
     /* A callback may add new ones, behind those that stay. */
     struct worker_durable *served = NULL;
     struct worker_durable **served_end = &served;
@@ -117,7 +138,7 @@ static void durables_deliver(struct worker *worker)
         struct worker_durable *durable = all;
         all = durable->next;
         durable->next = NULL;
-        if (err || durable->ts <= flusher->durable_ts) {
+        if (durable->ts <= ts) {
             *served_end = durable;
             served_end = &durable->next;
         } else {
@@ -143,7 +164,7 @@ static void round_end(struct worker *worker)
 static void round_answered(struct worker *worker, enum err err)
 {
     struct flusher *flusher = &worker->flusher;
-    if (err && !flusher->round_err) flusher->round_err = err; /* a failed log does not recover */
+    if (err && !flusher->round_err) flusher->round_err = err;
     if (--flusher->round_missing == 0) round_end(worker);
 }
 
@@ -151,6 +172,7 @@ static void round_begin(struct worker *worker)
 {
     struct flusher *flusher = &worker->flusher;
     flusher->round_open = true;
+    flusher->round_err = ERR_NONE;
     flusher->round_request++;
     flusher->round_ts = worker_clock_next(worker);
     /* One more than the workers, so that the round cannot end before all were asked. */
@@ -159,9 +181,7 @@ static void round_begin(struct worker *worker)
         enum err err = worker_send_new(worker, i, SIGNAL_FLUSH, flusher->round_request, 0,
                                        &flusher->round_ts, sizeof(flusher->round_ts));
         if (!err) continue;
-        /* No memory for a signal: the round cannot say that all is durable. */
-        node_fail(worker->node, err, "flush: %s", err_text(err));
-        round_answered(worker, err);
+        round_answered(worker, err); /* the round cannot say that all is durable */
     }
     round_answered(worker, ERR_NONE);
 }
@@ -171,6 +191,7 @@ static bool deliver_step(struct worker_task *task)
     struct worker *worker = task->context;
     struct flusher *flusher = &worker->flusher;
     if (flusher->round_open) return false;
+    flusher->round_err = ERR_NONE;
     durables_deliver(worker);
     if (flusher->durables && !flusher->round_open) round_begin(worker);
     return false;
@@ -296,6 +317,7 @@ void flush_start(struct worker *worker)
     struct flusher *flusher = &worker->flusher;
     flusher->settled = (struct worker_waiter){.ready = on_settled, .context = worker};
     flusher->deliver = (struct worker_task){.step = deliver_step, .context = worker};
+    flusher->retry = (struct worker_timer){.fire = retry_fire, .context = worker};
     flusher->interval = (struct worker_timer){.fire = interval_fire, .context = worker};
     flusher->interval_durable =
         (struct worker_durable){.ready = interval_flushed, .context = worker};
@@ -307,10 +329,12 @@ void flush_stop(struct worker *worker)
 {
     struct flusher *flusher = &worker->flusher;
     worker_timer_disarm(worker, &flusher->interval);
+    worker_timer_disarm(worker, &flusher->retry);
     worker_task_stop(worker, &flusher->deliver);
     worker_waiter_cancel(worker, &flusher->settled);
     waits_answer(worker, 0, ERR_CLOSED);
     flusher->round_err = ERR_CLOSED;
+    flusher->round_ts = UINT64_MAX;
     flusher->round_open = true; /* none begins any more */
     while (flusher->durables)
         durables_deliver(worker);

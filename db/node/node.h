@@ -73,8 +73,13 @@ struct node {
     _Atomic(struct endpoint *) endpoints[ENDPOINTS_MAX - ENDPOINT_CLIENT_FIRST];
     atomic_bool dirty;   /* a log has something that no interval flush covers */
     atomic_int health;   /* enum err of the first failed flush or log */
-    atomic_bool closing; /* no program is begun any more */
+    atomic_bool closing; /* nothing new is begun any more */
+    atomic_uint open;    /* transactions and catalog changes over several workers under way */
+    atomic_int stalled;  /* logs that have no space and are waiting for it */
     atomic_uint_fast64_t checkpoint_ts[PARTITIONS_MAX]; /* of the newest published; 0: none */
+
+    /* Of redo since the worker's last checkpoint began; each written by its worker only. */
+    atomic_uint_fast64_t log_bytes[WORKERS_MAX];
 
     pthread_mutex_t mutex;           /* guards what follows */
     struct catalog_holder *catalogs; /* newest first: the published one */
@@ -90,9 +95,14 @@ MUST_USE enum err node_create(const struct node_config *config, struct node **re
                               struct diag *diag);
 /* Starts the workers' threads, when the config says so. ERR_NO_MEMORY. */
 MUST_USE enum err node_start(struct node *node, struct diag *diag);
-/* Ends the threads; what is not flushed is lost. Also of a node that was not started. */
-void node_stop(struct node *node);
-/* Stopped. No job may be in flight. NULL is allowed. */
+/* Lets what is under way over several workers end, ends the threads, and closes the logs with all
+ * that was committed. The error is of that: what was durable stays so. Without threads the owner
+ * has given turns until node_is_idle. */
+MUST_USE enum err node_stop(struct node *node, struct diag *diag);
+/* No job is in flight and nothing over several workers is under way. Only while no thread runs. */
+bool node_is_idle(const struct node *node);
+/* Of a node that has stopped, was not started, or (in the simulator) has crashed. NULL is allowed.
+ */
 void node_destroy(struct node *node);
 
 /* For the environment: any thread. */
@@ -128,12 +138,19 @@ MUST_USE enum err node_catalog_publish(struct node *node, struct catalog *catalo
  * thread. */
 void node_fail(struct node *node, enum err err, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Before something that needs several workers to finish it: false when the node is closing. */
+bool node_open_begin(struct node *node);
+void node_open_end(struct node *node);
 /* Something failed that only has to be known (a checkpoint). */
 void node_report(struct node *node, enum err err, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Why changes are refused now: that failure, or ERR_NO_SPACE while a log waits for space. ERR_NONE:
+ * they are not. */
 static inline enum err node_health(const struct node *node)
 {
-    return (enum err)atomic_load_explicit(&node->health, memory_order_relaxed);
+    int health = atomic_load_explicit(&node->health, memory_order_relaxed);
+    if (health) return (enum err)health;
+    return atomic_load_explicit(&node->stalled, memory_order_relaxed) ? ERR_NO_SPACE : ERR_NONE;
 }
 
 static inline uint16_t node_partition_owner(const struct node *node, uint16_t number)

@@ -24,6 +24,12 @@ enum err worker_pin(struct worker *worker, uint64_t *ret_ts)
     return ERR_NONE;
 }
 
+void worker_pin_settle(struct worker *worker, uint64_t pinned_ts, uint64_t ts)
+{
+    worker_clock_observe(worker, ts);
+    ldm_pin_settle(worker->ldm, pinned_ts, ts);
+}
+
 void worker_unpin(struct worker *worker, uint64_t ts)
 {
     ASSERT(worker->pin_count);

@@ -91,6 +91,7 @@ static void transaction_done(struct transaction *transaction)
     *transaction_link(worker, core->txn) = transaction->next;
     transaction->next = NULL;
     worker->transaction_count--;
+    node_open_end(worker->node);
     worker->counters.coordinated++;
     if (core->err) worker->counters.coordinated_aborted++;
     if (core->err == ERR_NONE && !core->only_reads && worker->node->config.flush_always) {
@@ -150,11 +151,13 @@ static enum err prepare_send(struct transaction *transaction, uint16_t part,
 void two_phase_run(struct worker *worker, struct signal *signal,
                    const struct program_outline *outline)
 {
-    enum err err = ERR_BUSY;
-    if (worker->transaction_count >= TRANSACTIONS_MAX) goto refuse;
+    enum err err = ERR_CLOSED;
+    if (!node_open_begin(worker->node)) goto refuse;
+    err = ERR_BUSY;
+    if (worker->transaction_count >= TRANSACTIONS_MAX) goto end;
     struct transaction *transaction = calloc(1, sizeof(*transaction));
     err = ERR_NO_MEMORY;
-    if (!transaction) goto refuse;
+    if (!transaction) goto end;
 
     uint16_t owners[PROGRAM_SECTIONS_MAX];
     for (uint16_t i = 0; i < outline->section_count; i++)
@@ -179,6 +182,8 @@ void two_phase_run(struct worker *worker, struct signal *signal,
     transaction_next(transaction, next);
     return;
 
+end:
+    node_open_end(worker->node);
 refuse:
     worker_reply(worker, signal, SIGNAL_PROGRAM_REPLY, err, NULL, 0);
 }

@@ -436,6 +436,19 @@ bool worker_turn(struct worker *worker)
     return signals || jobs || timers || task;
 }
 
+bool worker_is_idle(const struct worker *worker)
+{
+    return redo_is_idle(worker->redo) && checkpointer_is_idle(worker) && ddl_is_idle(worker) &&
+           !atomic_load(&worker->jobs);
+}
+
+/* The thread may end: it was told to, and nobody needs it any more. */
+static bool may_end(const struct worker *worker)
+{
+    return atomic_load(&worker->stopping) && atomic_load(&worker->node->open) == 0 &&
+           worker_is_idle(worker);
+}
+
 bool worker_is_ready(const struct worker *worker)
 {
     return worker->tasks || !mailbox_is_empty(&worker->mailbox) || atomic_load(&worker->jobs) ||
@@ -461,7 +474,7 @@ static bool sleep_begin(struct worker *worker, bool posts_too)
 {
     if (!mailbox_sleep(&worker->mailbox)) return false;
     if (!atomic_load(&worker->jobs) && !(posts_too && atomic_load(&worker->posts)) &&
-        !atomic_load(&worker->stopping)) {
+        !may_end(worker)) {
         worker->counters.sleeps++;
         return true;
     }
@@ -500,7 +513,7 @@ static void run_watches(struct worker *worker, int timeout_ms)
 static void *worker_main(void *context)
 {
     struct worker *worker = context;
-    while (!atomic_load(&worker->stopping)) {
+    while (!may_end(worker)) {
         bool busy = worker_turn(worker);
         busy |= run_posts(worker);
         for (struct endpoint *endpoint = worker->bound; endpoint; endpoint = endpoint->next_bound)

@@ -118,7 +118,11 @@ void worker_timer_disarm(struct worker *worker, struct worker_timer *timer);
 /* Pins what is committed now and gives the timestamp T_w (answer it to whoever opens a snapshot
  * over several workers; the snapshot is the maximum T over all). ERR_NO_MEMORY. */
 MUST_USE enum err worker_pin(struct worker *worker, uint64_t *ret_ts);
-/* ts is the one that worker_pin gave. Starts the collection of what only this pin needed. */
+/* The snapshot's timestamp T, not below the pinned one, is known: only versions as of T stay
+ * readable through the pin, and it is unpinned with T. */
+void worker_pin_settle(struct worker *worker, uint64_t pinned_ts, uint64_t ts);
+/* ts is the one that worker_pin gave, or worker_pin_settle was given. Starts the collection of what
+ * only this pin needed. */
 void worker_unpin(struct worker *worker, uint64_t ts);
 /* No transaction with a prepare timestamp at or below ts is undecided here: a snapshot at ts may be
  * read, once ts was observed by the clock. */

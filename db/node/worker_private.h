@@ -39,7 +39,9 @@ struct worker_counters {
 /* flush.c */
 struct flush_wait;
 struct flusher {
-    bool in_flight;               /* of the own log */
+    bool in_flight; /* of the own log */
+    bool stalled;   /* the last flush found no space */
+    struct worker_timer retry;
     uint64_t dirty_bytes;         /* appended since the last flush began */
     enum err err;                 /* sticky */
     struct flush_wait *waits;     /* for the own log */
@@ -118,6 +120,7 @@ struct worker {
     uint64_t ddl_block; /* programs of other workers are not prepared while the catalog is about to
                            change */
 
+    unsigned module_count; /* started */
     void *module_states[NODE_MODULES_MAX];
     struct worker_counters counters;
 
@@ -140,6 +143,8 @@ bool worker_turn(struct worker *worker);
 void worker_nested_turn(struct worker *worker, uint64_t timeout_ns);
 /* Monotonic time of the next timer; UINT64_MAX: none. */
 uint64_t worker_timer_next(const struct worker *worker);
+/* No job of the worker is in flight. */
+bool worker_is_idle(const struct worker *worker);
 /* Something is there to do at once: the simulator asks. */
 bool worker_is_ready(const struct worker *worker);
 
@@ -196,13 +201,13 @@ void checkpointer_resume(struct worker *worker);
 bool checkpointer_is_idle(const struct worker *worker);
 
 /* ddl.c */
+bool ddl_is_idle(const struct worker *worker); /* no job of it is in flight */
 MUST_USE enum err ddl_start(struct worker *worker);
 void ddl_stop(struct worker *worker);
 
 /* status.c */
 void status_start(struct worker *worker);
 
-/* Refuses a program or change now? ERR_CLOSED, or the health. */
 static inline uint64_t worker_realtime(const struct worker *worker)
 {
     return worker->node->env->ops->realtime_ns(worker->node->env);

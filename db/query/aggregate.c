@@ -1,13 +1,12 @@
 /* Aggregate states and their loops: see aggregate.h.
  *
- * A vector's rows either belong to different groups, then a loop adds each to its group's state, or all to
- * one, which is common (no GROUP BY; neighbouring rows with one owner): then the vector is reduced in
- * registers first. Sums of integers are exact in 128 bits; for one group, the high and the low halves of the
- * numbers are summed apart, each of which fits 64 bits for 1,024 rows. */
+ * A vector's rows either belong to different groups, then a loop adds each to its group's state, or
+ * all to one, which is common (no GROUP BY; neighbouring rows with one owner): then the vector is
+ * reduced in registers first. Sums of integers are exact in 128 bits; for one group, the high and
+ * the low halves of the numbers are summed apart, each of which fits 64 bits for 1,024 rows. */
 #include "db/query/aggregate.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "base/check.h"
 #include "db/query/distinct.h"
@@ -330,56 +329,12 @@ enum err aggregate_update(struct aggregate *aggregate, const struct vector *argu
 
 /* ---- states on the wire ---- */
 
-static int compare_entries(const void *a, const void *b)
-{
-    uint32_t x = ((const struct distinct_entry *)a)->group;
-    uint32_t y = ((const struct distinct_entry *)b)->group;
-    return (x > y) - (x < y);
-}
-
-enum err aggregate_encode_begin(struct aggregate *aggregate)
-{
-    struct distinct_set *set = aggregate->distinct;
-    if (!set || !set->count) return ERR_NONE;
-    /* By group; the slots are of no use afterwards, and nothing is added any more. */
-    qsort(set->entries, set->count, sizeof(*set->entries), compare_entries);
-    query_free(set->memory, set->slots, set->slot_count * sizeof(*set->slots));
-    set->slots = NULL;
-    set->slot_count = 0;
-    return ERR_NONE;
-}
-
-static void encode_distinct(const struct aggregate *aggregate, uint32_t group, struct buf *buf)
-{
-    const struct distinct_set *set = aggregate->distinct;
-    uint32_t low = 0;
-    uint32_t high = set->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (set->entries[middle].group < group)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    buf_put_varint(buf, aggregate->counts[group]);
-    for (; low < set->count && set->entries[low].group == group; low++) {
-        const struct distinct_entry *entry = &set->entries[low];
-        if (aggregate->kind == KIND_STR)
-            buf_put_bytes(buf, entry->bytes, entry->size);
-        else
-            buf_put_u64(buf, entry->bits);
-    }
-}
-
 void aggregate_encode(const struct aggregate *aggregate, uint32_t first, uint32_t count,
                       struct buf *buf)
 {
     ASSERT(first + count <= aggregate->count);
     for (uint32_t group = first; group < first + count; group++) {
-        if (aggregate->distinct) {
-            encode_distinct(aggregate, group, buf);
-            continue;
-        }
+        if (aggregate->distinct) continue;
         buf_put_u64(buf, aggregate->counts[group]);
         if (is_sum(aggregate)) {
             buf_put(buf, &aggregate->sums[group], sizeof(__int128));
@@ -390,25 +345,6 @@ void aggregate_encode(const struct aggregate *aggregate, uint32_t first, uint32_
                 buf_put_u64(buf, aggregate->extremes[group]);
         }
     }
-}
-
-static enum err merge_distinct(struct aggregate *aggregate, struct reader *reader, uint32_t group)
-{
-    uint64_t left = reader_varint(reader);
-    while (left--) {
-        struct value value = {.kind = aggregate->kind};
-        if (aggregate->kind == KIND_STR) {
-            size_t size = 0;
-            value.bytes = reader_bytes(reader, UINT32_MAX, &size);
-            value.size = (uint32_t)size;
-        } else {
-            value.u = reader_u64(reader);
-        }
-        if (reader->failed) return ERR_BAD_SIGNAL;
-        enum err err = add_distinct(aggregate, group, value);
-        if (err) return err;
-    }
-    return reader->failed ? ERR_BAD_SIGNAL : ERR_NONE;
 }
 
 static enum err merge_extreme(struct aggregate *aggregate, struct reader *reader, uint32_t group,
@@ -435,15 +371,10 @@ enum err aggregate_merge(struct aggregate *aggregate, struct reader *reader, con
                          uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        enum err err = ERR_NONE;
-        if (aggregate->distinct) {
-            err = merge_distinct(aggregate, reader, ids[i]);
-            if (err) return err;
-            continue;
-        }
+        if (aggregate->distinct) return ERR_NONE;
         uint64_t counted = reader_u64(reader);
         if (is_extreme(aggregate)) {
-            err = merge_extreme(aggregate, reader, ids[i], counted);
+            enum err err = merge_extreme(aggregate, reader, ids[i], counted);
             if (err) return err;
             continue;
         }

@@ -22,30 +22,31 @@ struct aggregate {
         __int128 *sums; /* SUM, AVG of integers and DEC */
         struct aggregate_float {
             double sum;
-            double lost; /* the low-order part that the additions lost (Neumaier 1974) */
-        } *floats;               /* SUM, AVG of F64 */
-        uint64_t *extremes;      /* MIN, MAX of numbers */
+            double lost;    /* the low-order part that the additions lost (Neumaier 1974) */
+        } * floats;         /* SUM, AVG of F64 */
+        uint64_t *extremes; /* MIN, MAX of numbers */
         struct aggregate_text *texts;
         void *states;
     };
     struct distinct_set *distinct;
 };
 
-/* argument is the type of its expression (of no meaning for COUNT_STAR). ERR_QUERY_MEMORY, ERR_NO_MEMORY. */
+/* argument is the type of its expression (of no meaning for COUNT_STAR). ERR_QUERY_MEMORY,
+ * ERR_NO_MEMORY. */
 MUST_USE enum err aggregate_init(struct aggregate *aggregate, struct query_memory *memory,
                                  const struct query_aggregate *definition,
                                  struct query_type argument);
 void aggregate_fini(struct aggregate *aggregate); /* a zeroed one is allowed */
 /* States for this many groups; the new ones are of no rows. */
 MUST_USE enum err aggregate_resize(struct aggregate *aggregate, uint32_t group_count);
-/* Row i belongs to group ids[i]; argument is NULL for COUNT_STAR. one_group: all ids are equal. The groups must have
- * states. ERR_QUERY_MEMORY, ERR_NO_MEMORY. */
+/* Row i belongs to group ids[i]; argument is NULL for COUNT_STAR. one_group: all ids are equal. The
+ * groups must have states. ERR_QUERY_MEMORY, ERR_NO_MEMORY. */
 MUST_USE enum err aggregate_update(struct aggregate *aggregate, const struct vector *argument,
                                    const uint32_t *ids, bool one_group, uint32_t count);
-/* The states of `count` groups from `first` as bytes, for aggregate_merge at the coordinator: of each group u64 count, then
- * for SUM and AVG 16 bytes, for MIN and MAX a value, for COUNT DISTINCT a varint number of values and
- * those. aggregate_encode_begin is called once before the first. */
-MUST_USE enum err aggregate_encode_begin(struct aggregate *aggregate);
+/* The states of `count` groups from `first` as bytes, for aggregate_merge at the coordinator: of
+ * each group u64 count, then for SUM and AVG 16 bytes, for MIN and MAX of some values 8 bytes or a
+ * varint size and the bytes. COUNT DISTINCT has nothing here: its values travel as rows of (keys,
+ * value) and are counted by aggregate_update. */
 void aggregate_encode(const struct aggregate *aggregate, uint32_t first, uint32_t count,
                       struct buf *buf);
 /* Adds encoded states of `count` groups to those of ids. ERR_BAD_SIGNAL and the memory errors. */

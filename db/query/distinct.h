@@ -7,7 +7,7 @@
 struct distinct_entry {
     uint64_t hash;
     uint32_t group;
-    uint32_t size;        /* of STR, and of rows */
+    uint32_t size; /* of STR, and of rows */
     union {
         uint64_t bits;        /* of numbers */
         const uint8_t *bytes; /* in the arena; folded when the collation ignores case */
@@ -30,8 +30,8 @@ void distinct_fini(struct distinct_set *set);
 /* Adds a number, or text; *ret_added: it was not there. ERR_QUERY_MEMORY, ERR_NO_MEMORY. */
 MUST_USE enum err distinct_add_number(struct distinct_set *set, uint32_t group, uint64_t bits,
                                       bool *ret_added);
-MUST_USE enum err distinct_add_bytes(struct distinct_set *set, uint32_t group,
-                                     const uint8_t *bytes, uint32_t size, bool *ret_added);
+MUST_USE enum err distinct_add_bytes(struct distinct_set *set, uint32_t group, const uint8_t *bytes,
+                                     uint32_t size, bool *ret_added);
 /* The 64 bits by which numbers are the same: F64 with one zero and one NaN. */
 uint64_t distinct_bits(uint8_t kind, uint64_t bits);
 

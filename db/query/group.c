@@ -1,13 +1,15 @@
 /* Group numbers by key: see group.h.
  *
- * Most groupings are by one integer (an owner, a type, a size class) or by a few small ones, so those get the short
- * way: keys below 65,536 index a table of group numbers, others are found by open addressing over 16-byte slots
- * {key, group}. Several keys of known small width are packed into one 64-bit number first. A single text
- * key with binary collation is its own encoding. Everything else is encoded row by row: for each key a
- * NULL byte, then 8 bytes, or a size and the bytes, folded when the collation ignores case; F64 with one zero
- * and one NaN, as value_compare has it.
+ * Most groupings are by one integer (an owner, a type, a size class) or by a few small ones, so
+ * those get the short way: keys below 65,536 index a table of group numbers, others are found by
+ * open addressing over 16-byte slots {key, group}. Several keys of known small width are packed
+ * into one 64-bit number first. A single text key with binary collation is its own encoding.
+ * Everything else is encoded row by row: for each key a NULL byte, then 8 bytes, or a size and the
+ * bytes, folded when the collation ignores case; F64 with one zero and one NaN, as value_compare
+ * has it.
  *
- * What a group's keys looked like in its first row is kept in columns, which is what the outputs show. */
+ * What a group's keys looked like in its first row is kept in columns, which is what the outputs
+ * show. */
 #include "db/query/group.h"
 
 #include <math.h>
@@ -56,8 +58,7 @@ static enum group_mode choose_mode(struct groups *groups, const struct group_wid
     if (!groups->key_count) return GROUP_NONE;
     const struct group_key *key = &groups->keys[0];
     if (groups->key_count == 1 && kind_is_integer(key->type.kind)) return GROUP_NUMBER;
-    if (groups->key_count == 1 && key->type.kind == KIND_STR &&
-        key->collation == COLLATION_BINARY)
+    if (groups->key_count == 1 && key->type.kind == KIND_STR && key->collation == COLLATION_BINARY)
         return GROUP_TEXT;
     return pack(groups, widths) ? GROUP_NUMBER : GROUP_BYTES;
 }
@@ -69,8 +70,8 @@ static enum err grow_array(struct groups *groups, void **at, size_t width, uint3
     return query_realloc(groups->memory, at, groups->capacity * width, capacity * width);
 }
 
-/* Each array is counted with the capacity it has; a failure half-way leaves the first ones larger, which is put
- * right by giving the difference back to the accounts. */
+/* Each array is counted with the capacity it has; a failure half-way leaves the first ones larger,
+ * which is put right by giving the difference back to the accounts. */
 static enum err grow(struct groups *groups)
 {
     if (groups->capacity >= GROUPS_MAX) return ERR_QUERY_MEMORY;

@@ -1,4 +1,5 @@
-/* The groups of an aggregation: from the values of the group keys to a dense group number. Single-threaded. */
+/* The groups of an aggregation: from the values of the group keys to a dense group number.
+ * Single-threaded. */
 #ifndef DB_QUERY_GROUP_H
 #define DB_QUERY_GROUP_H
 
@@ -42,18 +43,20 @@ struct groups {
 
 enum { GROUP_DIRECT_MAX = 1 << 16, GROUPS_MAX = 1 << 30 };
 
-/* The width of a key's values, when it is known to be small: 8, 16 or 32 bits, else 0; and whether it can be NULL. */
+/* The width of a key's values, when it is known to be small: 8, 16 or 32 bits, else 0; and whether
+ * it can be NULL. */
 struct group_width {
     uint8_t bits;
     bool nullable;
 };
-/* types, collations and widths have key_count elements; widths may be NULL. ERR_QUERY_MEMORY, ERR_NO_MEMORY. */
+/* types, collations and widths have key_count elements; widths may be NULL. ERR_QUERY_MEMORY,
+ * ERR_NO_MEMORY. */
 MUST_USE enum err groups_init(struct groups *groups, struct query_memory *memory,
                               uint16_t key_count, const struct query_type *types,
                               const uint8_t *collations, const struct group_width *widths);
 void groups_fini(struct groups *groups); /* a zeroed one is allowed */
-/* The groups of count rows, made where they are new. keys[k] is key k's vector. On failure some may have been made.
- * ERR_QUERY_MEMORY, ERR_NO_MEMORY. */
+/* The groups of count rows, made where they are new. keys[k] is key k's vector. On failure some may
+ * have been made. ERR_QUERY_MEMORY, ERR_NO_MEMORY. */
 MUST_USE enum err groups_find(struct groups *groups, const struct vector *const *keys,
                               uint32_t count, uint32_t ret_ids[QUERY_VECTOR_ROWS]);
 /* Key `key` of `count` groups from `first`, borrowed until the next groups_find. */

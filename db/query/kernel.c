@@ -1,57 +1,20 @@
-/* Kernels: one instruction over vectors. The common operations are loops over typed arrays that the compiler
- * turns into vector instructions; the rest, and every loop that meets something out of the ordinary
- * (overflow, an infinite result, NaN), goes value by value through expr_apply, which the scalar interpreter
- * uses as well. So a loop only has to be right when nothing went wrong, and to know when something did.
+/* Kernels: one instruction over vectors. The common operations are loops over typed arrays that the
+ * compiler turns into vector instructions; the rest, and every loop that meets something out of the
+ * ordinary (overflow, an infinite result, NaN), goes value by value through expr_apply, which the
+ * scalar interpreter uses as well. So a loop only has to be right when nothing went wrong, and to
+ * know when something did.
  *
- * Elements that are NULL hold arbitrary numbers: loops compute with them, and what goes wrong there is ignored
- * by the value-by-value pass. Text that is NULL is never read. */
+ * Elements that are NULL hold arbitrary numbers: loops compute with them, and what goes wrong there
+ * is ignored by the value-by-value pass. Text that is NULL is never read. */
 #include "db/ldm/expr.h"
 #include "db/query/vexpr.h"
 
 #include <math.h>
 
 #include "base/check.h"
+#include "db/wire/expr_rules.h"
 
 #define DEC_LIMIT INT64_C(1000000000000000000) /* a DEC has at most 18 digits */
-
-unsigned kernel_operand_count(uint8_t op)
-{
-    switch ((enum expr_op)op) {
-    case EXPR_CONST:
-    case EXPR_COLUMN:
-        return 0;
-    case EXPR_NEG:
-    case EXPR_BIT_NOT:
-    case EXPR_NOT:
-    case EXPR_IS_NULL:
-    case EXPR_IS_NOT_NULL:
-    case EXPR_CAST:
-    case EXPR_LIKE:
-    case EXPR_IN:
-    case EXPR_ABS:
-    case EXPR_LOG2:
-    case EXPR_LENGTH:
-    case EXPR_CHAR_LENGTH:
-    case EXPR_LOWER:
-    case EXPR_UPPER:
-    case EXPR_EXTENSION:
-    case EXPR_FLOOR:
-    case EXPR_CEIL:
-    case EXPR_ROUND:
-    case EXPR_YEAR:
-    case EXPR_MONTH:
-    case EXPR_DAY:
-    case EXPR_HOME:
-    case EXPR_CAST_DATETIME_STR:
-    case EXPR_CAST_DATE_STR:
-        return 1;
-    case EXPR_SELECT:
-    case EXPR_SUBSTR:
-        return 3;
-    default:
-        return 2;
-    }
-}
 
 /* ---- value by value ---- */
 
@@ -117,9 +80,9 @@ static enum err apply_values(const struct kernel_call *call, struct vector *out)
     bool strict = !sees_nulls(call->ins->op);
     out->has_nulls = false;
     for (uint32_t i = 0; i < call->count; i++) {
-        if (strict && ((call->a && vector_is_null(call->a, i)) ||
-                       (call->b && vector_is_null(call->b, i)) ||
-                       (call->c && vector_is_null(call->c, i)))) {
+        if (strict &&
+            ((call->a && vector_is_null(call->a, i)) || (call->b && vector_is_null(call->b, i)) ||
+             (call->c && vector_is_null(call->c, i)))) {
             vector_set(out, i, value_null());
             continue;
         }
@@ -272,13 +235,12 @@ static bool arithmetic(const struct kernel_call *call, struct vector *out)
                                 : false;
     case KIND_DEC:
         if (op == EXPR_MUL)
-            return a->scale + b->scale <= QUERY_SCALE_MAX &&
-                   mul_i64(a->i, b->i, out->i, count) && dec_fits(out->i, count);
+            return a->scale + b->scale <= QUERY_SCALE_MAX && mul_i64(a->i, b->i, out->i, count) &&
+                   dec_fits(out->i, count);
         if (a->scale != b->scale) return false;
-        return op == EXPR_ADD ? add_i64(a->i, b->i, out->i, count) && dec_fits(out->i, count)
-               : op == EXPR_SUB
-                   ? sub_i64(a->i, b->i, out->i, count) && dec_fits(out->i, count)
-                   : false;
+        return op == EXPR_ADD   ? add_i64(a->i, b->i, out->i, count) && dec_fits(out->i, count)
+               : op == EXPR_SUB ? sub_i64(a->i, b->i, out->i, count) && dec_fits(out->i, count)
+                                : false;
     default:
         return false;
     }
@@ -412,8 +374,8 @@ static void compare_str(const struct kernel_call *call, struct vector *out)
         if (equality && a.size != b.size)
             order = 1; /* case folding keeps sizes */
         else
-            order = value_compare(value_str(a.bytes, a.size), value_str(b.bytes, b.size),
-                                  collation);
+            order =
+                value_compare(value_str(a.bytes, a.size), value_str(b.bytes, b.size), collation);
         out->i[i] = op == EXPR_EQ   ? order == 0
                     : op == EXPR_NE ? order != 0
                     : op == EXPR_LT ? order < 0
@@ -482,7 +444,8 @@ static bool logic(const struct kernel_call *call, struct vector *out)
         bool a_true = !a_null && a->i[i] != 0;
         bool b_true = !b_null && b->i[i] != 0;
         /* The operand that decides alone: a false one of AND, a true one of OR. */
-        bool decided = conjunction ? (!a_null && !a_true) || (!b_null && !b_true) : a_true || b_true;
+        bool decided =
+            conjunction ? (!a_null && !a_true) || (!b_null && !b_true) : a_true || b_true;
         r[i] = decided ? !conjunction : conjunction;
         out->nulls[i] = !decided && (a_null || b_null);
         if (out->nulls[i]) r[i] = 0;
@@ -520,8 +483,8 @@ static bool choose(const struct kernel_call *call, struct vector *out)
     if (select && !is_truth(call->a)) return false;
     out->has_nulls = first->has_nulls || second->has_nulls;
     for (uint32_t i = 0; i < call->count; i++) {
-        bool take_first = select ? call->a->u[i] != 0 && !vector_is_null(call->a, i)
-                                 : !vector_is_null(first, i);
+        bool take_first =
+            select ? call->a->u[i] != 0 && !vector_is_null(call->a, i) : !vector_is_null(first, i);
         const struct vector *from = take_first ? first : second;
         if (out->has_nulls) {
             out->nulls[i] = from->has_nulls && from->nulls[i];
@@ -674,7 +637,7 @@ static bool strict(const struct kernel_call *call, struct vector *out)
     case EXPR_EXTENSION:
         return kernel_text(call, out);
     default:
-        return kernel_operand_count(call->ins->op) == 1 && unary(call, out);
+        return expr_operand_count(call->ins) == 1 && unary(call, out);
     }
 }
 

@@ -1,12 +1,13 @@
-/* Kernels over text and sets: LIKE with patterns prepared once, IN by a hash set, LENGTH, EXTENSION.
+/* Kernels over text and sets: LIKE with patterns prepared once, IN by a hash set, LENGTH,
+ * EXTENSION.
  *
- * LIKE: a pattern without _ is a list of literal pieces between % signs. Matching is by bytes, which finds the
- * same as by code points: a piece of valid UTF-8 cannot match in the middle of a code point. The first
- * piece is anchored at the start, the last one at the end, those between are found leftmost, which is
- * never worse than further right. Patterns with _ go value by value.
+ * LIKE: a pattern without _ is a list of literal pieces between % signs. Matching is by bytes,
+ * which finds the same as by code points: a piece of valid UTF-8 cannot match in the middle of a
+ * code point. The first piece is anchored at the start, the last one at the end, those between are
+ * found leftmost, which is never worse than further right. Patterns with _ go value by value.
  *
- * IN: numbers are keyed by their 64 bits (a DEC brought to the operand's scale first; one that cannot be
- * cannot match), text by its bytes, folded when the collation ignores case. */
+ * IN: numbers are keyed by their 64 bits (a DEC brought to the operand's scale first; one that
+ * cannot be cannot match), text by its bytes, folded when the collation ignores case. */
 #include "db/query/vexpr.h"
 
 #include "base/check.h"
@@ -40,10 +41,9 @@ static enum err prepare_like(const struct expr *expr, const struct expr_ins *ins
     for (uint32_t i = 0; i < pattern.size; i++)
         percent += pattern.bytes[i] == '%';
     void *at;
-    enum err err = query_arena_alloc(memory, arena,
-                                     sizeof(struct like) +
-                                         (percent + 1) * sizeof(struct like_piece) + pattern.size,
-                                     &at);
+    enum err err = query_arena_alloc(
+        memory, arena,
+        sizeof(struct like) + (percent + 1) * sizeof(struct like_piece) + pattern.size, &at);
     if (err) return err;
     struct like *like = at;
     *like = (struct like){.fold = ins->b == COLLATION_CASE_INSENSITIVE, .piece_count = 1};
@@ -286,8 +286,8 @@ static bool extension_loop(const struct kernel_call *call, struct vector *out)
 /* ---- what vexpr.c and kernel.c call ---- */
 
 enum err kernel_prepare(const struct expr *expr, const struct expr_ins *ins,
-                        struct query_type operand, struct query_memory *memory,
-                        struct arena *arena, void **ret_aid)
+                        struct query_type operand, struct query_memory *memory, struct arena *arena,
+                        void **ret_aid)
 {
     *ret_aid = NULL;
     if (ins->op == EXPR_LIKE) return prepare_like(expr, ins, memory, arena, ret_aid);

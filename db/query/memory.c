@@ -1,5 +1,5 @@
-/* Accounting for the memory of one query: see memory.h. What counts is what malloc was asked for; the few fixed
- * structures of an executor are counted too, so the limit bounds the whole. */
+/* Accounting for the memory of one query: see memory.h. What counts is what malloc was asked for;
+ * the few fixed structures of an executor are counted too, so the limit bounds the whole. */
 #include "db/query/memory.h"
 
 #include <stdlib.h>
@@ -75,6 +75,13 @@ enum err query_arena_alloc(struct query_memory *memory, struct arena *arena, siz
     }
     *ret_at = at;
     return ERR_NONE;
+}
+
+void query_arena_reset(struct query_memory *memory, struct arena *arena)
+{
+    size_t before = arena->size;
+    arena_reset(arena);
+    query_memory_give(memory, before - arena->size);
 }
 
 void query_arena_fini(struct query_memory *memory, struct arena *arena)

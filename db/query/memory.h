@@ -1,5 +1,6 @@
-/* The memory of one query on one worker, or of its coordinator: every allocation that grows with the data is taken
- * from here, so that a query ends with ERR_QUERY_MEMORY instead of taking the node's memory. Single-threaded. */
+/* The memory of one query on one worker, or of its coordinator: every allocation that grows with
+ * the data is taken from here, so that a query ends with ERR_QUERY_MEMORY instead of taking the
+ * node's memory. Single-threaded. */
 #ifndef DB_QUERY_MEMORY_H
 #define DB_QUERY_MEMORY_H
 
@@ -30,7 +31,8 @@ void query_free(struct query_memory *memory, void *at, size_t size); /* NULL is 
 /* arena_alloc that accounts for the blocks the arena takes. */
 MUST_USE enum err query_arena_alloc(struct query_memory *memory, struct arena *arena, size_t size,
                                     void **ret_at);
-/* Frees an arena that was used so. */
+/* arena_reset of an arena that was used so; and its end. */
+void query_arena_reset(struct query_memory *memory, struct arena *arena);
 void query_arena_fini(struct query_memory *memory, struct arena *arena);
 
 #endif

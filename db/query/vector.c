@@ -1,7 +1,7 @@
 /* Vector buffers, element access and the wire form of columns: see vector.h.
  *
- * All buffers have one size, room for QUERY_VECTOR_ROWS of the widest element, so that a pool is a free list
- * and a register of an expression can use any of them. */
+ * All buffers have one size, room for QUERY_VECTOR_ROWS of the widest element, so that a pool is a
+ * free list and a register of an expression can use any of them. */
 #include "db/query/vector.h"
 
 #include <stdlib.h>
@@ -47,7 +47,8 @@ enum err vector_acquire(struct vector_pool *pool, struct vector_buffer **ret_buf
             query_free(pool->memory, buffer, sizeof(*buffer));
             return err;
         }
-        uintptr_t start = ((uintptr_t)buffer->block + BUFFER_ALIGN - 1) & ~(uintptr_t)(BUFFER_ALIGN - 1);
+        uintptr_t start =
+            ((uintptr_t)buffer->block + BUFFER_ALIGN - 1) & ~(uintptr_t)(BUFFER_ALIGN - 1);
         buffer->data = (uint8_t *)start;
         buffer->nulls = buffer->data + BUFFER_DATA_SIZE;
         memset(buffer->data, 0, BUFFER_DATA_SIZE + QUERY_VECTOR_ROWS);
@@ -69,8 +70,10 @@ void vector_release(struct vector_pool *pool, struct vector_buffer *buffer)
 
 struct vector vector_in(const struct vector_buffer *buffer, uint8_t kind, uint8_t scale)
 {
-    return (struct vector){
-        .kind = kind, .scale = scale, .u = (uint64_t *)(void *)buffer->data, .nulls = buffer->nulls};
+    return (struct vector){.kind = kind,
+                           .scale = scale,
+                           .u = (uint64_t *)(void *)buffer->data,
+                           .nulls = buffer->nulls};
 }
 
 void vector_set(struct vector *vector, uint32_t i, struct value value)
@@ -116,6 +119,18 @@ void vector_take(struct vector *to, const struct vector *from, const uint16_t *p
             to->nulls[i] = from->nulls[picks[i]];
 }
 
+struct vector vector_slice(const struct vector *vector, uint32_t first, uint32_t count)
+{
+    struct vector slice = *vector;
+    slice.count = count;
+    if (slice.kind == KIND_STR)
+        slice.str += first;
+    else if (slice.kind != KIND_NULL)
+        slice.u += first;
+    if (slice.has_nulls) slice.nulls += first;
+    return slice;
+}
+
 void vector_fill(struct vector *to, uint32_t count)
 {
     ASSERT(count <= QUERY_VECTOR_ROWS);
@@ -154,7 +169,8 @@ void vector_encode(const struct vector *vector, struct buf *buf)
     for (uint32_t i = 0; i < count; i++)
         buf_put_u32(buf, has_nulls && vector->nulls[i] ? 0 : vector->str[i].size);
     for (uint32_t i = 0; i < count; i++)
-        if (!has_nulls || !vector->nulls[i]) buf_put(buf, vector->str[i].bytes, vector->str[i].size);
+        if (!has_nulls || !vector->nulls[i])
+            buf_put(buf, vector->str[i].bytes, vector->str[i].size);
 }
 
 enum err vector_decode(struct reader *reader, struct query_memory *memory, struct arena *arena,
@@ -177,7 +193,8 @@ enum err vector_decode(struct reader *reader, struct query_memory *memory, struc
         if (!at || (has_nulls && !nulls)) return ERR_BAD_SIGNAL;
         void *data;
         enum err err = query_arena_alloc(
-            memory, arena, row_count * (text ? sizeof(struct vector_str) : sizeof(uint64_t)), &data);
+            memory, arena, row_count * (text ? sizeof(struct vector_str) : sizeof(uint64_t)),
+            &data);
         if (err) return err;
         vector.u = data;
         vector.nulls = (uint8_t *)(uintptr_t)nulls;

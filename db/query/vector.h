@@ -1,4 +1,5 @@
-/* Buffers for vectors (struct vector of db/ldm/partition.h) and what is done with vectors of any kind. */
+/* Buffers for vectors (struct vector of db/ldm/partition.h) and what is done with vectors of any
+ * kind. */
 #ifndef DB_QUERY_VECTOR_H
 #define DB_QUERY_VECTOR_H
 
@@ -41,27 +42,29 @@ static inline bool vector_is_null(const struct vector *vector, uint32_t i)
 static inline struct value vector_value(const struct vector *vector, uint32_t i)
 {
     if (vector_is_null(vector, i)) return value_null();
-    if (vector->kind == KIND_STR)
-        return value_str(vector->str[i].bytes, vector->str[i].size);
+    if (vector->kind == KIND_STR) return value_str(vector->str[i].bytes, vector->str[i].size);
     return (struct value){.kind = vector->kind,
                           .scale = vector->kind == KIND_DEC ? vector->scale : (uint8_t)0,
                           .u = vector->u[i]};
 }
 
-/* Element i becomes the value, which is NULL or of the vector's kind and scale. vector->nulls must be filled up to i when
- * has_nulls is set; it is filled here when the first NULL comes. */
+/* Element i becomes the value, which is NULL or of the vector's kind and scale. vector->nulls must
+ * be filled up to i when has_nulls is set; it is filled here when the first NULL comes. */
 void vector_set(struct vector *vector, uint32_t i, struct value value);
 /* to[i] = from[picks[i]]; `to` has a buffer of its own. */
 void vector_take(struct vector *to, const struct vector *from, const uint16_t *picks,
                  uint32_t count);
+/* `count` elements from `first`, sharing the memory. */
+struct vector vector_slice(const struct vector *vector, uint32_t first, uint32_t count);
 /* Makes count elements of `to` equal to element 0 of it. */
 void vector_fill(struct vector *to, uint32_t count);
 
-/* Blocks of columns on the wire: for each column u8 kind, u8 scale, u8 has nulls, then row_count null bytes if it
- * has, then 8 bytes a row, or for STR a u32 size a row and all the bytes. Elements that are NULL are zeros. */
+/* Blocks of columns on the wire: for each column u8 kind, u8 scale, u8 has nulls, then row_count
+ * null bytes if it has, then 8 bytes a row, or for STR a u32 size a row and all the bytes. Elements
+ * that are NULL are zeros. */
 void vector_encode(const struct vector *vector, struct buf *buf);
-/* The vector's memory comes from the arena, strings are borrowed from the reader. ERR_BAD_SIGNAL when malformed or not of
- * this kind and scale. */
+/* The vector's memory comes from the arena, strings are borrowed from the reader. ERR_BAD_SIGNAL
+ * when malformed or not of this kind and scale. */
 MUST_USE enum err vector_decode(struct reader *reader, struct query_memory *memory,
                                 struct arena *arena, uint8_t kind, uint8_t scale,
                                 uint32_t row_count, struct vector *ret_vector);

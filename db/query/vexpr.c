@@ -1,19 +1,21 @@
 /* Compiling and evaluating expressions over vectors: see vexpr.h.
  *
- * vexpr_init walks back from the root to find the instructions that matter, and gives each a register:
+ * vexpr_init walks back from the root to find the instructions that matter, and gives each a
+ * register:
  *
  *   - a column borrows the vector that the input hands out;
- *   - what depends on constants alone is computed once, for one row, and then repeated into a buffer of
- *     its own, so that kernels see vectors only;
+ *   - what depends on constants alone is computed once, for one row, and then repeated into a
+ * buffer of its own, so that kernels see vectors only;
  *   - the root has a buffer of its own, since several results live side by side;
- *   - everything else uses a buffer from the pool that is free for others again after its last use. The
- *     buffers are given back at the end of vexpr_init already: evaluations never overlap, so all
+ *   - everything else uses a buffer from the pool that is free for others again after its last use.
+ * The buffers are given back at the end of vexpr_init already: evaluations never overlap, so all
  *     expressions of an executor share them.
  *
  * An instruction's result never shares a buffer with its operands. */
 #include "db/query/vexpr.h"
 
 #include "base/check.h"
+#include "db/wire/expr_rules.h"
 
 struct compiling {
     struct vexpr *vexpr;
@@ -60,7 +62,8 @@ static enum err take_arrays(struct compiling *compiling, const struct query_scop
     return err;
 }
 
-/* Which registers the root needs, which of them are constant, and in which order they are computed. */
+/* Which registers the root needs, which of them are constant, and in which order they are computed.
+ */
 static void order_steps(struct compiling *compiling)
 {
     struct vexpr *vexpr = compiling->vexpr;
@@ -69,14 +72,14 @@ static void order_steps(struct compiling *compiling)
     for (uint32_t i = vexpr->root + 1u; i-- > 0;) {
         if (!compiling->used[i]) continue;
         const struct expr_ins *ins = &expr->ins[i];
-        unsigned operands = kernel_operand_count(ins->op);
+        unsigned operands = expr_operand_count(ins);
         if (operands > 0) compiling->used[ins->a] = 1;
         if (operands > 1) compiling->used[ins->b] = 1;
         if (operands > 2) compiling->used[ins->c] = 1;
     }
     for (uint32_t i = 0; i <= vexpr->root; i++) {
         const struct expr_ins *ins = &expr->ins[i];
-        unsigned operands = kernel_operand_count(ins->op);
+        unsigned operands = expr_operand_count(ins);
         compiling->constant[i] = ins->op != EXPR_COLUMN &&
                                  (operands < 1 || compiling->constant[ins->a]) &&
                                  (operands < 2 || compiling->constant[ins->b]) &&
@@ -90,7 +93,7 @@ static void order_steps(struct compiling *compiling)
     }
     for (uint32_t at = 0; at < vexpr->step_count; at++) {
         const struct expr_ins *ins = &expr->ins[vexpr->steps[at]];
-        unsigned operands = kernel_operand_count(ins->op);
+        unsigned operands = expr_operand_count(ins);
         if (operands > 0) compiling->last_use[ins->a] = at;
         if (operands > 1) compiling->last_use[ins->b] = at;
         if (operands > 2) compiling->last_use[ins->c] = at;
@@ -120,7 +123,7 @@ static enum err assign_buffers(struct compiling *compiling)
         else
             compiling->temporary[reg] = buffer;
         vexpr->registers[reg] = vector_in(buffer, type.kind, type.scale);
-        unsigned operands = kernel_operand_count(ins->op);
+        unsigned operands = expr_operand_count(ins);
         if (operands > 0) release_temporary(compiling, ins->a, at);
         if (operands > 1) release_temporary(compiling, ins->b, at);
         if (operands > 2) release_temporary(compiling, ins->c, at);
@@ -139,8 +142,7 @@ enum err vexpr_init(struct vexpr *vexpr, const struct expr *expr, uint16_t root,
 {
     ASSERT(root < expr->ins_count);
     *vexpr = (struct vexpr){.expr = expr, .root = root, .pool = pool};
-    struct compiling compiling = {
-        .vexpr = vexpr, .expr = expr, .memory = memory, .arena = arena};
+    struct compiling compiling = {.vexpr = vexpr, .expr = expr, .memory = memory, .arena = arena};
     enum err err = take_arrays(&compiling, scope);
     if (err) {
         *vexpr = (struct vexpr){0};
@@ -174,7 +176,7 @@ static enum err apply(struct vexpr *vexpr, uint16_t reg, uint32_t count,
                       struct query_memory *memory, struct arena *scratch)
 {
     const struct expr_ins *ins = &vexpr->expr->ins[reg];
-    unsigned operands = kernel_operand_count(ins->op);
+    unsigned operands = expr_operand_count(ins);
     struct kernel_call call = {
         .expr = vexpr->expr,
         .ins = ins,
@@ -189,7 +191,8 @@ static enum err apply(struct vexpr *vexpr, uint16_t reg, uint32_t count,
     return kernel_apply(&call, &vexpr->registers[reg]);
 }
 
-/* Text made here must outlive the evaluation, so each result that is text is copied into its own memory. */
+/* Text made here must outlive the evaluation, so each result that is text is copied into its own
+ * memory. */
 static enum err compute_constants(struct vexpr *vexpr, const struct vexpr_input *input)
 {
     for (uint32_t at = 0; at < vexpr->constant_count; at++) {

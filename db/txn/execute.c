@@ -173,6 +173,12 @@ static enum err row_keep(struct run *run)
     return ERR_NONE;
 }
 
+static enum err row_lock(struct run *run)
+{
+    if (!run->executor->lock_reads) return ERR_NONE;
+    return fragment_lock(run->fragment, run->changes, run->row);
+}
+
 static enum err row_output(struct run *run)
 {
     const struct step *step = run->step;
@@ -219,6 +225,7 @@ static enum err step_fetch(struct run *run, bool *ret_there)
     }
     if (!err) err = row_keep(run);
     if (!err) err = guards_check(run);
+    if (!err) err = row_lock(run);
     if (err) return err;
     *ret_there = true;
     return ERR_NONE;
@@ -228,10 +235,7 @@ static enum err run_read(struct run *run)
 {
     bool there;
     enum err err = step_fetch(run, &there);
-    if (err || !there) return err;
-    if (run->executor->lock_reads)
-        err = fragment_update(run->fragment, run->changes, run->row, NULL, NULL, 0);
-    return err ? err : row_output(run);
+    return err || !there ? err : row_output(run);
 }
 
 static enum err run_update(struct run *run)
@@ -307,6 +311,7 @@ static enum err run_upsert(struct run *run)
     } else if (!err) {
         err = row_keep(run);
         if (!err) err = guards_check(run);
+        if (!err) err = row_lock(run);
         if (!err) err = row_set(run);
     }
     return err ? err : row_output(run);

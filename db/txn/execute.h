@@ -16,8 +16,9 @@ struct executor {
     struct partition *const *partitions; /* by number; NULL where another worker owns it */
     uint16_t partition_count;            /* a power of two */
     struct arena *arena;                 /* reset by the caller between programs */
-    /* Rows that a READ fetched are locked as well: for prepared transactions, whose guards must
-     * still hold when the commit comes. */
+    /* Rows that are only read, or set to what they were, are locked as well: for prepared
+     * transactions, whose guards must still hold when the commit comes. Rows seen by a SCAN are
+     * not. */
     bool lock_reads;
 };
 

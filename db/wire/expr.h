@@ -9,8 +9,9 @@
  *
  * NULL: any NULL operand gives NULL, but for AND, OR (three-valued), IS_NULL, EQ_NULLSAFE, SELECT, COALESCE.
  * Truth values are I64 0 and 1. A guard or filter holds when its result is not NULL and not 0.
- * Integer overflow, a DEC result beyond 18 digits and a shift count > 63 are ERR_OUT_OF_RANGE; division by
- * zero gives NULL, as MySQL does in SELECT. */
+ * Integer overflow, a DEC result beyond 18 digits or scale 18, an F64 result that is not finite, a number that a cast
+ * cannot hold and a shift count > 63 are ERR_OUT_OF_RANGE; division by zero gives NULL, as MySQL does in SELECT.
+ * A register may be of kind NULL (a constant NULL without a kind): it fits every operand. */
 #ifndef DB_WIRE_EXPR_H
 #define DB_WIRE_EXPR_H
 
@@ -25,6 +26,8 @@ enum {
     EXPR_INS_MAX = 4096,     /* instructions (= registers) of one expression */
     EXPR_CONSTS_MAX = 65536, /* an IN list is constants */
     EXPR_SOURCES_MAX = 32,
+    EXPR_DEC_SCALE_MAX = 18,
+    EXPR_STR_SIZE_MAX = 1 << 20, /* bytes of a STR that an expression makes; beyond: ERR_OUT_OF_RANGE */
 };
 
 enum expr_op {
@@ -34,7 +37,7 @@ enum expr_op {
     EXPR_ADD = 3, /* a, b: registers; kinds I64, U64, F64, DEC (equal scales) */
     EXPR_SUB = 4,
     EXPR_MUL = 5, /* DEC: the result's scale is the sum */
-    EXPR_DIV = 6, /* F64; DEC: result scale = a's scale + 4, rounded half away from zero */
+    EXPR_DIV = 6, /* F64; DEC: result scale = a's scale + 4, 18 at most, rounded half away from zero */
     EXPR_IDIV = 7, /* I64, U64: truncates */
     EXPR_MOD = 8,  /* I64, U64, F64, DEC: sign of the dividend */
     EXPR_NEG = 9,
@@ -122,6 +125,9 @@ struct expr_builder {
 void expr_begin(struct expr_builder *builder, struct arena *arena);
 uint16_t expr_add(struct expr_builder *builder, struct expr_ins ins);
 uint16_t expr_const(struct expr_builder *builder, struct value value); /* str bytes are copied */
+/* A constant without an instruction, for EXPR_LIKE and EXPR_IN: its number, for x. Those added one after the other get
+ * successive numbers. */
+uint32_t expr_constant(struct expr_builder *builder, struct value value); /* str bytes are copied */
 uint16_t expr_column(struct expr_builder *builder, enum value_kind kind, uint8_t source,
                      uint16_t column);
 uint16_t expr_op1(struct expr_builder *builder, enum expr_op op, enum value_kind kind, uint16_t a);

@@ -1,17 +1,19 @@
 /* The codec of query trees, and the one place that decides whether a tree makes sense.
  *
- * Layout: u16 version (1), u64 catalog version, u16 counts of sources, groups, aggregates, outputs, visible
- * outputs and order terms, u16 flags, u64 limit, u64 offset, u32 slot count and u16 slots; then the sources,
- * groups, aggregates, the HAVING expression when there is one, outputs and order terms. Expressions and
- * values are in the format of expr.h; a name is a varint size and its bytes with the final NUL.
+ * Layout: u16 version (1), u64 catalog version, u16 counts of sources, groups, aggregates, outputs,
+ * visible outputs and order terms, u16 flags, u64 limit, u64 offset, u32 slot count and u16 slots;
+ * then the sources, groups, aggregates, the HAVING expression when there is one, outputs and order
+ * terms. Expressions and values are in the format of expr.h; a name is a varint size and its bytes
+ * with the final NUL.
  *
- * A tree comes from a client, so query_decode believes nothing: afterwards every count is within its limit,
- * every table has the version the planner saw, every column exists in the expression's scope with the kind
- * that the expression states, every key fits its index, and every register has one kind and one scale.
- * The executor relies on all of that and checks none of it again. */
+ * A tree comes from a client, so query_decode believes nothing: afterwards every count is within
+ * its limit, every table has the version the planner saw, every column exists in the expression's
+ * scope with the kind that the expression states, every key fits its index, and every register has
+ * one kind and one scale. The executor relies on all of that and checks none of it again. */
 #include "db/wire/query.h"
 
 #include "base/check.h"
+#include "db/wire/expr_rules.h"
 
 enum {
     QUERY_FORMAT = 1,
@@ -163,7 +165,8 @@ static bool scale_unify(uint8_t a, uint8_t b, uint8_t *ret_scale)
     return true;
 }
 
-/* A result whose scale would pass 18 has no value that fits: it fails row by row, as out of range. */
+/* A result whose scale would pass 18 has no value that fits: it fails row by row, as out of range.
+ */
 static uint8_t scale_add(uint8_t a, uint8_t b)
 {
     if (a == QUERY_SCALE_ANY || b == QUERY_SCALE_ANY) return QUERY_SCALE_ANY;
@@ -217,9 +220,7 @@ enum err query_expr_types(const struct expr *expr, const struct query_scope *sco
             if (type->kind != ins->kind) return ERR_BAD_QUERY;
             continue;
         }
-        struct expr prefix = *expr;
-        prefix.ins_count = i + 1;
-        *type = (struct query_type){.kind = (uint8_t)expr_kind(&prefix)};
+        *type = (struct query_type){.kind = (uint8_t)expr_result_kind(ins)};
         if (type->kind == KIND_DEC && !dec_scale_of(expr, ins, ret_types, &type->scale))
             return ERR_BAD_QUERY;
     }
@@ -380,7 +381,8 @@ static enum err decode_keys(struct decoding *decoding, const struct table_def *t
     return ERR_NONE;
 }
 
-/* The counts and kinds of access that fit together; the fields they count are decoded afterwards. */
+/* The counts and kinds of access that fit together; the fields they count are decoded afterwards.
+ */
 static bool access_is_valid(const struct query_source *source, const struct table_def *table,
                             uint16_t position)
 {

@@ -1,0 +1,152 @@
+/* unlink and rmdir.
+ *
+ * A file whose inode is in its directory's partition is removed by one program, which decides everything itself; that its
+ * inode is elsewhere shows as ERR_WRONG_PARTITION, and then, as for directories, the change is prepared by reading. */
+#include <linux/fs.h>
+
+#include "metadata/change.h"
+#include "metadata/orphan.h"
+
+enum { PROTECT = FS_IMMUTABLE_FL | FS_APPEND_FL };
+
+/* inode.parent of a file that loses its entry in `parent` but keeps others: not known, if it was this one. */
+static void set_parent_lost(struct program *program, uint8_t victim, uint64_t parent)
+{
+    struct formula formula;
+    formula_begin(&formula);
+    uint16_t same = formula_compare(&formula, EXPR_EQ, victim, INODE_PARENT, parent);
+    uint16_t more = formula_compare(&formula, EXPR_GT, victim, INODE_NLINK, 1);
+    uint16_t lost = formula_op2(&formula, EXPR_AND, KIND_I64, same, more);
+    uint16_t old = formula_column(&formula, KIND_U64, victim, INODE_PARENT);
+    (void)formula_select(&formula, KIND_U64, lost, formula_u64(&formula, 0), old);
+    program_set(program, INODE_PARENT, operand_expr(formula.expr));
+}
+
+/* *ret_orphan: the inode, when its last link went. */
+static enum err unlink_local(struct fs_client *client, const struct fs_caller *caller,
+                             uint64_t parent, const struct name *name, uint64_t *ret_orphan)
+{
+    int64_t now = fs_now();
+    struct program *program = client_begin(client, ino_home(parent));
+    const struct table_def *inode = client_table(client, TABLE_INODE);
+    const struct table_def *dentry = client_table(client, TABLE_DENTRY);
+    struct dentry_key key = dentry_key(parent, name);
+    uint8_t entry = program_delete(program, dentry, key.at, ERR_ENOENT);
+
+    struct operand parent_key = operand_u64(parent);
+    uint8_t directory = program_update(program, inode, &parent_key, ERR_ENOENT);
+    guard_clear(program, directory, INODE_FLAGS, PROTECT, ERR_EPERM);
+    set_i64(program, INODE_MTIME, now);
+    set_i64(program, INODE_CTIME, now);
+
+    struct operand victim_key = operand_column(entry, DENTRY_INO);
+    uint8_t victim = program_update(program, inode, &victim_key, ERR_EIO);
+    guard_sticky(program, directory, victim, caller->uid);
+    guard_clear(program, victim, INODE_FLAGS, PROTECT, ERR_EPERM);
+    guard_compare(program, EXPR_NE, victim, INODE_TYPE, FS_DIR, ERR_EISDIR);
+    set_add(program, victim, INODE_NLINK, -1);
+    set_i64(program, INODE_CTIME, now);
+    set_parent_lost(program, victim, parent);
+    const uint16_t columns[] = {INODE_INO, INODE_NLINK};
+    program_output(program, columns, 2);
+    orphan_insert(client, victim_key, victim, now);
+
+    enum err err = client_run(client);
+    if (err) return err;
+    const struct value *row = client_row(client, victim);
+    if (!row) return ERR_EIO;
+    *ret_orphan = row[1].u == 0 ? row[0].u : 0;
+    return ERR_NONE;
+}
+
+static enum err unlink_remote(struct fs_client *client, const struct fs_caller *caller,
+                              uint64_t parent, const struct name *name, uint64_t *ret_orphan)
+{
+    struct found found;
+    enum err err = find_entry(client, parent, name, &found);
+    if (err) return err;
+    if (!found.present) return ERR_ENOENT;
+    err = check_removal(caller, &found);
+    if (err) return err;
+    if (S_ISDIR(found.attr.mode)) return ERR_EISDIR;
+    if (found.attr.nlink == 0) return ERR_STALE;
+
+    struct change change = {.now = fs_now()};
+    change_dentry(&change, DENTRY_DELETE, parent, name)->old_ino = found.attr.ino;
+    (void)change_parent(&change, parent);
+    struct change_inode *inode = change_inode(&change, found.attr.ino, false);
+    inode->guard_nlink = true;
+    inode->nlink = found.attr.nlink;
+    inode->nlink_zero = found.attr.nlink == 1;
+    inode->nlink_delta = -1;
+    inode->set_parent = found.attr.nlink > 1 && found.attr.parent == parent;
+    err = change_run(client, &change);
+    if (err) return err;
+    *ret_orphan = inode->nlink_zero ? found.attr.ino : 0;
+    return ERR_NONE;
+}
+
+enum err fs_unlink(struct fs_client *client, const struct fs_caller *caller, uint64_t parent,
+                   const char *name)
+{
+    struct name checked;
+    enum err err = name_check_new(client->fs, name, ERR_EISDIR, &checked);
+    if (err) return err == ERR_EINVAL ? ERR_ENOENT : err;
+    if (parent >> INO_BITS) return ERR_ENOENT;
+    uint64_t orphan = 0;
+    struct retry retry = {0};
+    do {
+        err = unlink_local(client, caller, parent, &checked, &orphan);
+        if (err == ERR_WRONG_PARTITION || err == ERR_ENOENT)
+            err = unlink_remote(client, caller, parent, &checked, &orphan);
+    } while (client_again(client, &retry, &err));
+    if (err) return err;
+    if (orphan) orphan_made(client, orphan);
+    return ERR_NONE;
+}
+
+/* ---- directories ---- */
+
+static enum err rmdir_attempt(struct fs_client *client, const struct fs_caller *caller,
+                              uint64_t parent, const struct name *name, uint64_t *ret_orphan)
+{
+    struct found found;
+    enum err err = find_entry(client, parent, name, &found);
+    if (err) return err;
+    if (!found.present) return ERR_ENOENT;
+    err = check_removal(caller, &found);
+    if (err) return err;
+    if (!S_ISDIR(found.attr.mode)) return ERR_ENOTDIR;
+    if (found.attr.nlink > 2) return ERR_ENOTEMPTY;
+
+    struct change change = {.now = fs_now()};
+    change_dentry(&change, DENTRY_DELETE, parent, name)->old_ino = found.attr.ino;
+    change_parent(&change, parent)->nlink_delta = -1;
+    struct change_inode *inode = change_inode(&change, found.attr.ino, true);
+    inode->guard_nlink = true;
+    inode->nlink = found.attr.nlink;
+    inode->guard_empty = true;
+    inode->nlink_zero = true;
+    err = change_run(client, &change);
+    if (err) return err;
+    *ret_orphan = found.attr.ino;
+    return ERR_NONE;
+}
+
+enum err fs_rmdir(struct fs_client *client, const struct fs_caller *caller, uint64_t parent,
+                  const char *name)
+{
+    struct name checked;
+    /* "." is EINVAL and ".." ENOTEMPTY, as rmdir(2) has it. */
+    enum err on_dots = name[0] == '.' && name[1] == '.' ? ERR_ENOTEMPTY : ERR_EINVAL;
+    enum err err = name_check_new(client->fs, name, on_dots, &checked);
+    if (err) return err;
+    uint64_t orphan = 0;
+    struct retry retry = {0};
+    do
+        err = rmdir_attempt(client, caller, parent, &checked, &orphan);
+    while (client_again(client, &retry, &err));
+    if (err) return err;
+    orphan_made(client, orphan);
+    return ERR_NONE;
+}

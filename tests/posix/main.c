@@ -1,0 +1,80 @@
+/* posix: what Linux and POSIX say of a file system, checked on a directory of it. usage() says how. */
+#include <getopt.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "tests/posix/runner.h"
+
+static int usage(FILE *file, int status)
+{
+    fputs("usage: posix [OPTIONS] DIR\n"
+          "Checks the file system that holds DIR; best as root, which most cases of permissions need.\n"
+          "\n"
+          "  --only PATTERN      a group, or a pattern for GROUP/CASE; may be repeated\n"
+          "  --without PATTERN   the same, of what to leave out\n"
+          "  --quick             leave out what takes long\n"
+          "  --known FS          skip the known differences of a reference: ext4, tmpfs\n"
+          "  --seed N            of the random operations\n"
+          "  --prepare           make DIR/read-only, for --read-only\n"
+          "  --read-only         the cases for a file system mounted read-only\n"
+          "  --list              print the names of the cases\n"
+          "  --verbose           print every case, with its checks and its time\n"
+          "\n"
+          "Each case runs in a directory of its own below DIR, in a process of its own. Ends with a line\n"
+          "'N passed, N failed, N skipped' and status 1 when a case failed.\n",
+          file);
+    return status;
+}
+
+static bool parse_seed(const char *text, uint64_t *ret_seed)
+{
+    char *end;
+    errno = 0;
+    uint64_t seed = strtoull(text, &end, 0);
+    if (errno || end == text || *end) return false;
+    *ret_seed = seed;
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    enum { ONLY = 256, WITHOUT, QUICK, KNOWN, SEED, PREPARE, READ_ONLY, LIST, VERBOSE, HELP };
+    static const struct option long_options[] = {
+        {"only", required_argument, NULL, ONLY},   {"without", required_argument, NULL, WITHOUT},
+        {"quick", no_argument, NULL, QUICK},       {"known", required_argument, NULL, KNOWN},
+        {"seed", required_argument, NULL, SEED},   {"prepare", no_argument, NULL, PREPARE},
+        {"read-only", no_argument, NULL, READ_ONLY}, {"list", no_argument, NULL, LIST},
+        {"verbose", no_argument, NULL, VERBOSE},   {"help", no_argument, NULL, HELP},
+        {0}};
+    if (argc > 1 && strcmp(argv[1], "exec-helper") == 0) return exec_helper(argc, argv);
+    struct runner_options options = {.seed = (uint64_t)time(NULL)};
+    bool list = false;
+    bool prepare = false;
+    for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
+        switch (option) {
+        case ONLY:
+            if (options.only_count == 64) return usage(stderr, 2);
+            options.only[options.only_count++] = optarg;
+            break;
+        case WITHOUT:
+            if (options.without_count == 64) return usage(stderr, 2);
+            options.without[options.without_count++] = optarg;
+            break;
+        case QUICK: options.quick = true; break;
+        case KNOWN: options.known = optarg; break;
+        case SEED:
+            if (!parse_seed(optarg, &options.seed)) return usage(stderr, 2);
+            break;
+        case PREPARE: prepare = true; break;
+        case READ_ONLY: options.read_only = true; break;
+        case LIST: list = true; break;
+        case VERBOSE: options.verbose = true; break;
+        case HELP: return usage(stdout, 0);
+        default: return usage(stderr, 2);
+        }
+    }
+    if (list) return runner_list(&options);
+    if (argc - optind != 1) return usage(stderr, 2);
+    options.dir = argv[optind];
+    return prepare ? readonly_prepare(options.dir) : runner_run(&options);
+}
