@@ -96,6 +96,8 @@ static int remove_entry(const char *path, const struct stat *stat, int type, str
 
 void bench_remove_tree(const char *path)
 {
+    struct stat stat_at;
+    if (lstat(path, &stat_at)) return;
     if (nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT))
         (void)fprintf(stderr, "trellis: cannot remove %s: %s\n", path, strerror(errno));
 }

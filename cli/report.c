@@ -185,6 +185,15 @@ static enum err find_directory(struct cli_store *store, const struct cli_target 
     return err;
 }
 
+/* Where the statements begin: behind the heading's comment lines, which may hold anything. */
+static const char *statements_of(const struct report *report)
+{
+    const char *at = report->text;
+    while (at[0] == '-' && at[1] == '-')
+        at += strcspn(at, "\n") + 1;
+    return at;
+}
+
 static int run_du(struct cli_store *store, const struct report *report,
                   const struct cli_target *target, const char *path, enum sql_format format)
 {
@@ -194,11 +203,12 @@ static int run_du(struct cli_store *store, const struct report *report,
     uint64_t ino = 0;
     enum err err = find_directory(store, target, path, &ino, &diag);
     if (!err && !inos_add(&inos, ino)) err = diag_set(&diag, ERR_NO_MEMORY, "no memory");
-    size_t first_size = (size_t)(strchr(report->text, ';') - report->text) + 1;
+    const char *statements = statements_of(report);
+    size_t first_size = (size_t)(strchr(statements, ';') - statements) + 1;
     for (size_t at = 0; !err && at < inos.count;) {
         size_t count = inos.count - at;
         if (count > DIRECTORIES_PER_QUERY) count = DIRECTORIES_PER_QUERY;
-        err = du_part(store, report->text, first_size, &inos, at, count, &total, &diag);
+        err = du_part(store, statements, first_size, &inos, at, count, &total, &diag);
         at += count;
         if (!err) cli_progress(NULL, "directories", at, inos.count);
     }

@@ -107,8 +107,11 @@ enum err cli_store_open(const char *dir, const char *mountpoint, struct cli_stor
     err = connect_to(dir, &store->fd, diag);
     if (err == ERR_NOT_FOUND) {
         const struct db_config config = {.dir = dir, .progress = cli_progress};
-        err = db_open_embedded(&config, &store->db, diag);
-        if (!err) {
+        struct diag why;
+        err = db_open_embedded(&config, &store->db, &why);
+        if (err) {
+            (void)!diag_set(diag, err, "store %s: %s", dir, why.text);
+        } else {
             err = db_client_create(store->db, &store->client);
             if (err) (void)!diag_set(diag, err, "%s", err_text(err));
         }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -137,9 +138,11 @@ enum err mount_prepare_point(const char *mountpoint, struct diag *diag)
     if (!absolute)
         return diag_set(diag, ERR_NOT_FOUND, "mountpoint %s: no such directory", mountpoint);
     struct stat stat_at;
+    struct statfs statfs_at;
     enum err err = ERR_NONE;
-    /* More than one dead mount can lie on one another. */
-    for (int tries = 0; stat(absolute, &stat_at) < 0; tries++) {
+    /* More than one dead mount can lie on one another. statfs is what tells: the kernel answers
+     * stat from the attributes it has, also when nobody serves the mount any more. */
+    for (int tries = 0; statfs(absolute, &statfs_at) < 0 || stat(absolute, &stat_at) < 0; tries++) {
         int number = errno;
         if (number == ENOTCONN && tries < 16 && is_ours(absolute)) {
             err = mount_detach_path(absolute, true, diag);

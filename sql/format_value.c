@@ -8,15 +8,24 @@
 #include "base/check.h"
 #include "sql/datetime.h"
 
-/* The shortest of the usual precisions that reads back as the same number. */
+/* The shortest text that reads back as the same number, as the executor's cast to text writes it: the
+ * exponent is without a plus and leading zeros. */
 static void put_double(double number, struct buf *buf)
 {
     char text[40];
-    for (int digits = 15; digits <= 17; digits++) {
+    for (int digits = fabs(number) < 1e-290 ? 1 : 15; digits <= 17; digits++) {
         snprintf(text, sizeof(text), "%.*g", digits, number);
         if (strtod(text, NULL) == number) break;
     }
-    buf_put(buf, text, strlen(text));
+    const char *exponent = strchr(text, 'e');
+    size_t size = exponent ? (size_t)(exponent - text) + 1 : strlen(text);
+    buf_put(buf, text, size);
+    if (!exponent) return;
+    exponent++;
+    if (*exponent == '-') buf_put_u8(buf, '-');
+    exponent++;
+    while (*exponent == '0' && exponent[1]) exponent++;
+    buf_put(buf, exponent, strlen(exponent));
 }
 
 static void put_decimal(int64_t number, uint8_t scale, struct buf *buf)

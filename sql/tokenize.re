@@ -54,11 +54,18 @@ int tokenize_next(struct tokenizer *tokenizer, struct token *ret_token, const ch
 
         $ { return token_take(tokenizer, start, start, 0, ret_token); }
         white+ { continue; }
-        "--" ([ \t\r\f\v] line*)? { continue; }
-        "--" / [\n] { continue; }
+        "--" [ \t\r\f\v] line* { continue; }
+        "--" {
+            /* Before a new line or the end it is a comment too; else two signs. */
+            if (YYCURSOR == YYLIMIT || *YYCURSOR == '\n') continue;
+            YYCURSOR--;
+            TAKE(TK_MINUS);
+        }
         "#" line* { continue; }
-        "/*!" { BAD("version comments /*! */ are not supported"); }
-        "/*" ([^*\x00] | ("*"+ [^*/\x00]))* "*"+ "/" { continue; }
+        "/*" ([^*\x00] | ("*"+ [^*/\x00]))* "*"+ "/" {
+            if (start[2] != '!') continue;
+            BAD("version comments /*! */ are not supported");
+        }
         "/*" { BAD("comment without an end"); }
 
         'all' { TAKE(TK_ALL); }

@@ -188,6 +188,7 @@ static void sleep_own(struct db_client *client, uint64_t timeout_ns)
     int ready = ppoll(&fd, 1, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
     ASSERT(ready >= 0 || errno == EINTR);
     mailbox_awake(mailbox);
+    if (ready > 0) mailbox_drain(mailbox);
 }
 
 enum err client_pump_ns(struct db_client *client, uint64_t timeout_ns)

@@ -121,6 +121,7 @@ static struct node_config node_config_of(const struct db_config *config, struct 
             config->query_memory_max ? config->query_memory_max : query_memory_max_default,
         .progress = config->progress,
         .progress_context = config->progress_context,
+        .modules = {&query_module},
     };
 }
 

@@ -27,6 +27,7 @@ struct btree_config {
     void (*head_of)(const void *context, uint32_t row, uint8_t head[16]);
     const void *context;
     bool store_keys;
+    uint32_t key_size; /* of every key, where all have the same; 0: they vary. Saves reading keys after btree_build */
     uint64_t *memory; /* every allocation is added to it and every free subtracted */
 };
 

@@ -256,9 +256,10 @@ enum err btree_build(struct btree *tree, uint32_t *rows, uint64_t count, bool un
     level_fini(tree, level);
     tree->count = count;
     tree->change_count++;
-    /* Sizes are known only where every key was read. */
-    bool sizes_known = tree->config.store_keys;
-    tree->key_size_min = sizes_known ? builder.size_min : 0;
-    tree->key_size_max = sizes_known ? builder.size_max : SCHEMA_KEY_SIZE_MAX;
+    /* Sizes are known only where every key was read, or by the owner. */
+    uint32_t key_size = tree->config.key_size;
+    bool all_read = tree->config.store_keys;
+    tree->key_size_min = key_size ? key_size : all_read ? builder.size_min : 0;
+    tree->key_size_max = key_size ? key_size : all_read ? builder.size_max : SCHEMA_KEY_SIZE_MAX;
     return ERR_NONE;
 }

@@ -107,12 +107,6 @@ struct entry_key {
     uint32_t row;
 };
 
-struct btree_path {
-    uint32_t depth;
-    uint16_t index[BTREE_DEPTH_MAX];
-    struct inner *inner[BTREE_DEPTH_MAX];
-};
-
 static inline uint32_t *leaf_rows(const struct leaf *leaf)
 {
     return (uint32_t *)(uintptr_t)(leaf->heads + leaf->capacity);

@@ -29,6 +29,7 @@
 #endif
 
 #include "base/check.h"
+#include "db/ldm/hash_pool.h"
 
 enum {
     BUCKET_ENTRIES = 10,
@@ -59,119 +60,20 @@ struct unit {
 };
 _Static_assert(sizeof(struct unit) == 32, "two to a cache line");
 
-/* Segments of fixed size; the first one may be smaller. */
-struct pool {
-    uint8_t **segments;
-    uint32_t segment_count;
-    uint32_t segment_capacity; /* of the array of pointers */
-    uint32_t first_capacity;   /* of the first segment, elements */
-    uint32_t element_size;
-    uint32_t shift; /* elements of a full segment, log2 */
-};
-
 struct hash_index {
     struct hash_index_config config;
     uint64_t count;
-    uint64_t bytes;
     uint32_t level;
     uint32_t split;
     uint32_t bucket_count; /* 0, or 2^level + split */
     uint32_t unit_count;   /* ever used */
     uint32_t unit_free;    /* first of the free ones, number + 1, linked by chain */
     uint32_t units_used;
-    struct pool buckets;
-    struct pool units;
+    struct hash_pool buckets;
+    struct hash_pool units;
 };
 
-/* ---- memory ---- */
-
-static void *index_alloc(struct hash_index *index, size_t size)
-{
-    void *memory = aligned_alloc(64, (size + 63) & ~(size_t)63);
-    if (!memory) return NULL;
-    index->bytes += size;
-    if (index->config.memory) *index->config.memory += size;
-    return memory;
-}
-
-static void index_free(struct hash_index *index, void *memory, size_t size)
-{
-    if (!memory) return;
-    index->bytes -= size;
-    if (index->config.memory) *index->config.memory -= size;
-    free(memory);
-}
-
-static size_t pool_segment_size(const struct pool *pool, uint32_t segment)
-{
-    uint32_t elements = segment ? 1u << pool->shift : pool->first_capacity;
-    return (size_t)elements * pool->element_size;
-}
-
-static void *pool_at(const struct pool *pool, uint32_t number)
-{
-    return pool->segments[number >> pool->shift] +
-           (size_t)(number & ((1u << pool->shift) - 1)) * pool->element_size;
-}
-
-static bool pool_grow_first(struct hash_index *index, struct pool *pool)
-{
-    uint32_t capacity = pool->first_capacity ? pool->first_capacity * 2 : 2;
-    uint8_t *segment = index_alloc(index, (size_t)capacity * pool->element_size);
-    if (!segment) return false;
-    if (pool->segment_count) {
-        memcpy(segment, pool->segments[0], pool_segment_size(pool, 0));
-        index_free(index, pool->segments[0], pool_segment_size(pool, 0));
-    }
-    pool->segments[0] = segment;
-    pool->segment_count = 1;
-    pool->first_capacity = capacity;
-    return true;
-}
-
-/* Makes element `number`, the next one never used, exist. */
-static bool pool_reach(struct hash_index *index, struct pool *pool, uint32_t number)
-{
-    uint32_t full = 1u << pool->shift;
-    uint64_t capacity = pool->segment_count == 0   ? 0
-                        : pool->segment_count == 1 ? pool->first_capacity
-                                                   : (uint64_t)pool->segment_count << pool->shift;
-    if (number < capacity) return true;
-    if (pool->segment_count == pool->segment_capacity) {
-        uint32_t more = pool->segment_capacity ? pool->segment_capacity * 2 : 1;
-        uint8_t **segments = index_alloc(index, more * sizeof *segments);
-        if (!segments) return false;
-        if (pool->segment_count) {
-            memcpy(segments, pool->segments, pool->segment_count * sizeof *segments);
-        }
-        index_free(index, pool->segments, pool->segment_capacity * sizeof *segments);
-        pool->segments = segments;
-        pool->segment_capacity = more;
-    }
-    if (number < full) return pool_grow_first(index, pool);
-    uint8_t *segment = index_alloc(index, (size_t)full * pool->element_size);
-    if (!segment) return false;
-    pool->segments[pool->segment_count++] = segment;
-    return true;
-}
-
-/* Gives back whole segments behind the first `count` elements, but one in reserve. */
-static void pool_trim(struct hash_index *index, struct pool *pool, uint32_t count)
-{
-    while (pool->segment_count > 2 && count <= (pool->segment_count - 2) << pool->shift) {
-        pool->segment_count--;
-        index_free(index, pool->segments[pool->segment_count],
-                   pool_segment_size(pool, pool->segment_count));
-    }
-}
-
-static void pool_fini(struct hash_index *index, struct pool *pool)
-{
-    for (uint32_t i = 0; i < pool->segment_count; i++)
-        index_free(index, pool->segments[i], pool_segment_size(pool, i));
-    index_free(index, pool->segments, pool->segment_capacity * sizeof *pool->segments);
-    *pool = (struct pool){.element_size = pool->element_size, .shift = pool->shift};
-}
+/* ---- making ---- */
 
 MUST_USE enum err hash_index_create(const struct hash_index_config *config,
                                     struct hash_index **ret_index)
@@ -179,10 +81,9 @@ MUST_USE enum err hash_index_create(const struct hash_index_config *config,
     struct hash_index *index = calloc(1, sizeof *index);
     if (!index) return ERR_NO_MEMORY;
     index->config = *config;
-    index->bytes = sizeof *index;
     if (config->memory) *config->memory += sizeof *index;
-    index->buckets = (struct pool){.element_size = sizeof(struct bucket), .shift = SEGMENT_SHIFT};
-    index->units = (struct pool){.element_size = sizeof(struct unit), .shift = UNIT_SEGMENT_SHIFT};
+    hash_pool_init(&index->buckets, sizeof(struct bucket), SEGMENT_SHIFT, config->memory);
+    hash_pool_init(&index->units, sizeof(struct unit), UNIT_SEGMENT_SHIFT, config->memory);
     *ret_index = index;
     return ERR_NONE;
 }
@@ -190,9 +91,8 @@ MUST_USE enum err hash_index_create(const struct hash_index_config *config,
 void hash_index_destroy(struct hash_index *index)
 {
     if (!index) return;
-    pool_fini(index, &index->buckets);
-    pool_fini(index, &index->units);
-    ASSERT(index->bytes == sizeof *index);
+    hash_pool_fini(&index->buckets);
+    hash_pool_fini(&index->units);
     if (index->config.memory) *index->config.memory -= sizeof *index;
     free(index);
 }
@@ -206,12 +106,12 @@ uint64_t hash_index_count(const struct hash_index *index)
 
 static struct bucket *bucket_at(const struct hash_index *index, uint32_t number)
 {
-    return pool_at(&index->buckets, number);
+    return hash_pool_at(&index->buckets, number);
 }
 
 static struct unit *unit_at(const struct hash_index *index, uint32_t number)
 {
-    return pool_at(&index->units, number);
+    return hash_pool_at(&index->units, number);
 }
 
 static uint32_t chain_count(uint32_t chain)
@@ -258,7 +158,7 @@ static uint32_t unit_take(struct hash_index *index)
         index->unit_free = unit_at(index, number)->chain;
     } else {
         number = index->unit_count;
-        if (number >= CHAIN_NEXT_MASK - 1 || !pool_reach(index, &index->units, number)) {
+        if (number >= CHAIN_NEXT_MASK - 1 || !hash_pool_reach(&index->units, number)) {
             return UINT32_MAX;
         }
         index->unit_count++;
@@ -392,7 +292,7 @@ static bool chain_take(struct chain_reader *reader, uint16_t *ret_tag, uint32_t 
 static bool grow(struct hash_index *index)
 {
     if (index->level >= LEVEL_MAX) return false;
-    if (!pool_reach(index, &index->buckets, index->bucket_count)) return false;
+    if (!hash_pool_reach(&index->buckets, index->bucket_count)) return false;
     uint32_t level = index->level;
     struct bucket *low = bucket_at(index, index->split);
     struct bucket *high = bucket_at(index, index->bucket_count);
@@ -446,7 +346,7 @@ static void shrink(struct hash_index *index)
     index->bucket_count--;
     index->level = level;
     index->split = split;
-    pool_trim(index, &index->buckets, index->bucket_count);
+    hash_pool_trim(&index->buckets, index->bucket_count);
 }
 
 static bool is_loaded(const struct hash_index *index, uint64_t count)
@@ -456,7 +356,7 @@ static bool is_loaded(const struct hash_index *index, uint64_t count)
 
 static bool make_first(struct hash_index *index)
 {
-    if (!pool_reach(index, &index->buckets, 0)) return false;
+    if (!hash_pool_reach(&index->buckets, 0)) return false;
     bucket_at(index, 0)->chain = 0;
     index->bucket_count = 1;
     return true;
@@ -494,8 +394,8 @@ enum err hash_index_insert(struct hash_index *index, uint64_t hash, uint32_t row
 /* Empties an index, which keeps no memory for it. */
 static void clear(struct hash_index *index)
 {
-    pool_fini(index, &index->buckets);
-    pool_fini(index, &index->units);
+    hash_pool_fini(&index->buckets);
+    hash_pool_fini(&index->units);
     index->bucket_count = 0;
     index->level = 0;
     index->split = 0;

@@ -112,8 +112,10 @@ bool mailbox_sleep(struct mailbox *mailbox)
 void mailbox_awake(struct mailbox *mailbox)
 {
     atomic_store(&mailbox->sleeping, false);
-    /* Always: a sender that took the announcement back may write only now, so the write of an earlier one may be here
-     * still. One that comes after this makes the next sleep short. */
+}
+
+void mailbox_drain(struct mailbox *mailbox)
+{
     uint64_t count;
     ssize_t got = read(mailbox->wake_fd, &count, sizeof(count));
     ASSERT(got == (ssize_t)sizeof(count) || errno == EAGAIN);

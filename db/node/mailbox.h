@@ -66,7 +66,10 @@ bool mailbox_is_empty(const struct mailbox *mailbox);
 /* After true the receiver may sleep on wake_fd; it then calls mailbox_awake. False: something has
  * arrived. */
 bool mailbox_sleep(struct mailbox *mailbox);
-/* Takes the announcement back and empties the descriptor. */
+/* Takes the announcement back. */
 void mailbox_awake(struct mailbox *mailbox);
+/* Empties the descriptor, when it was found readable. A sender that took the announcement back may write later: then the
+ * next sleep is short. Not done at every awakening, because that would be a system call per request. */
+void mailbox_drain(struct mailbox *mailbox);
 
 #endif

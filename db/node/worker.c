@@ -492,6 +492,7 @@ void worker_nested_turn(struct worker *worker, uint64_t timeout_ns)
         int ready = poll(&fd, 1, sleep_ms(worker, timeout_ns));
         ASSERT(ready >= 0 || errno == EINTR);
         mailbox_awake(&worker->mailbox);
+        if (ready > 0) mailbox_drain(&worker->mailbox);
     }
     worker->depth--;
 }
@@ -505,6 +506,7 @@ static void run_watches(struct worker *worker, int timeout_ms)
     if (timeout_ms) mailbox_awake(&worker->mailbox);
     for (int i = 0; i < count; i++) {
         struct watch *watch = events[i].data.ptr;
+        if (!watch) mailbox_drain(&worker->mailbox);
         if (!watch || atomic_load_explicit(&worker->stopping, memory_order_relaxed)) continue;
         if (!watch->ready(watch->context)) node_unwatch(worker->node, watch);
     }

@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "db/ldm/expr.h"
+#include "db/wire/value_codec.h"
 
 enum { OUTPUT_SIZE_MAX = PROGRAM_REPLY_SIZE_MAX - PROGRAM_REPLY_HEADER_SIZE };
 
@@ -187,7 +188,7 @@ static enum err row_output(struct run *run)
     buf_put_u32(run->reply, 1);
     buf_put_u16(run->reply, step->output_count);
     for (uint16_t i = 0; i < step->output_count; i++)
-        value_encode(fragment_value(run->fragment, run->row, step->outputs[i]), run->reply);
+        value_put(fragment_value(run->fragment, run->row, step->outputs[i]), run->reply);
     return run->reply->size - run->reply_at > OUTPUT_SIZE_MAX ? ERR_TOO_BIG : ERR_NONE;
 }
 
@@ -342,9 +343,8 @@ static enum err lookup_output(struct run *run)
             return err;
     }
     for (uint16_t i = 0; i < step->lookup_output_count; i++)
-        value_encode(fragment ? fragment_value(fragment, row, step->lookup_outputs[i])
-                              : value_null(),
-                     run->reply);
+        value_put(fragment ? fragment_value(fragment, row, step->lookup_outputs[i]) : value_null(),
+                  run->reply);
     return ERR_NONE;
 }
 
@@ -362,7 +362,7 @@ static enum err scan_rows(struct run *run, struct index_cursor *cursor, uint32_t
         if (err) return err;
         size_t row_at = run->reply->size;
         for (uint16_t i = 0; i < step->output_count; i++)
-            value_encode(fragment_value(run->fragment, run->row, step->outputs[i]), run->reply);
+            value_put(fragment_value(run->fragment, run->row, step->outputs[i]), run->reply);
         if (step->lookup_table) {
             err = lookup_output(run);
             if (err) return err;

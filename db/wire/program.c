@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "db/wire/program_wire.h"
+#include "db/wire/value_codec.h"
 
 void program_init(struct program *program)
 {
@@ -113,7 +114,7 @@ static void put_operand(struct program *program, const struct operand *operand)
     buf_put_u8(buf, (uint8_t)operand->tag);
     switch (operand->tag) {
     case OPERAND_CONST:
-        value_encode(operand->value, buf);
+        value_put(operand->value, buf);
         break;
     case OPERAND_COLUMN:
         buf_put_u8(buf, operand->step);

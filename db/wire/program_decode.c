@@ -12,15 +12,16 @@
 
 #include "base/check.h"
 #include "db/wire/program_wire.h"
+#include "db/wire/value_codec.h"
 
 struct decoder {
     struct reader reader;
     const struct catalog *catalog;
     struct arena *arena;
-    /* Steps of the section so far; NULL where a later step must not refer to it. */
-    struct step *by_number[PROGRAM_STEPS_MAX];
-    struct step *step; /* being decoded */
-    bool own_allowed;  /* whether an operand may read the step's own row now */
+    uint64_t known; /* steps of the section so far that later ones may refer to, a bit each */
+    struct step *by_number[PROGRAM_STEPS_MAX]; /* those */
+    struct step *step;                         /* being decoded */
+    bool own_allowed; /* whether an operand may read the step's own row now */
 };
 
 /* Where a reference may go: the step's table, and the mark that the column is read. */
@@ -29,7 +30,7 @@ static bool column_check(const void *context, uint8_t source, uint16_t column, e
     const struct decoder *decoder = context;
     struct step *step = decoder->step;
     if (source != step->number) {
-        if (source >= PROGRAM_STEPS_MAX || !decoder->by_number[source]) return false;
+        if (source >= PROGRAM_STEPS_MAX || !(decoder->known >> source & 1)) return false;
         step = decoder->by_number[source];
     } else if (!decoder->own_allowed || !step->table) {
         return false;
@@ -52,14 +53,16 @@ static enum err decode_expr(struct decoder *decoder, bool own_allowed, struct ex
     return ERR_NONE;
 }
 
-static enum err decode_operand(struct decoder *decoder, bool own_allowed, struct operand *operand)
+static inline enum err decode_operand(struct decoder *decoder, bool own_allowed,
+                                      struct operand *operand)
 {
     uint8_t tag = reader_u8(&decoder->reader);
-    switch (tag) {
-    case OPERAND_CONST:
+    if (__builtin_expect(tag == OPERAND_CONST, 1)) {
         operand->tag = OPERAND_CONST;
-        operand->value = value_decode(&decoder->reader);
+        operand->value = value_get(&decoder->reader);
         return decoder->reader.failed ? ERR_BAD_PROGRAM : ERR_NONE;
+    }
+    switch (tag) {
     case OPERAND_COLUMN:
         operand->tag = OPERAND_COLUMN;
         operand->step = reader_u8(&decoder->reader);
@@ -307,14 +310,15 @@ static enum err decode_section(struct decoder *decoder, struct program_section_d
     if (decoder->reader.failed || section->step_count > step_count_max) return ERR_BAD_PROGRAM;
     section->steps = arena_alloc(decoder->arena, section->step_count * sizeof(*section->steps));
     if (!section->steps) return ERR_NO_MEMORY;
-    memset(decoder->by_number, 0, sizeof(decoder->by_number));
+    decoder->known = 0;
     for (uint16_t i = 0; i < section->step_count; i++) {
         struct step *step = &section->steps[i];
         enum err err = decode_step(decoder, step, *number_min);
         if (err) return err;
         *number_min = step->number + 1;
-        if (step->kind != STEP_CHECK && step->kind != STEP_SCAN)
-            decoder->by_number[step->number] = step;
+        if (step->kind == STEP_CHECK || step->kind == STEP_SCAN) continue;
+        decoder->known |= UINT64_C(1) << step->number;
+        decoder->by_number[step->number] = step;
     }
     return ERR_NONE;
 }
@@ -323,7 +327,10 @@ enum err program_decode(struct reader *reader, const struct catalog *catalog, st
                         struct program_decoded *ret_program)
 {
     if (reader_left(reader) > PROGRAM_SIZE_MAX) return ERR_BAD_PROGRAM;
-    struct decoder decoder = {.reader = *reader, .catalog = catalog, .arena = arena};
+    struct decoder decoder;
+    decoder.reader = *reader;
+    decoder.catalog = catalog;
+    decoder.arena = arena;
     uint16_t version = reader_u16(&decoder.reader);
     struct program_decoded program = {.section_count = reader_u16(&decoder.reader)};
     program.step_count = reader_u16(&decoder.reader);

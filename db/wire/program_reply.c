@@ -8,6 +8,7 @@
 #include "db/wire/program.h"
 
 #include "base/check.h"
+#include "db/wire/value_codec.h"
 
 enum { REPLY_COLUMNS_MAX = 2 * SCHEMA_COLUMNS_MAX }; /* of a scan with a lookup */
 
@@ -62,7 +63,7 @@ static enum err decode_rows(struct program_reply *reply, struct reader *reader)
     struct value *values = arena_alloc(&reply->arena, count * sizeof(*values));
     if (!values) return ERR_NO_MEMORY;
     for (size_t i = 0; i < count; i++)
-        values[i] = value_decode(reader);
+        values[i] = value_get(reader);
     if (reader->failed) return ERR_BAD_SIGNAL;
     reply->steps[step] = (struct step_rows){row_count, column_count, values};
     reply->step_mask |= UINT64_C(1) << step;

@@ -221,6 +221,7 @@ enum err query_expr_types(const struct expr *expr, const struct query_scope *sco
             continue;
         }
         *type = (struct query_type){.kind = (uint8_t)expr_result_kind(ins)};
+        if (type->kind == KIND_NULL) type->scale = QUERY_SCALE_ANY;
         if (type->kind == KIND_DEC && !dec_scale_of(expr, ins, ret_types, &type->scale))
             return ERR_BAD_QUERY;
     }

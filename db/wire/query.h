@@ -135,7 +135,7 @@ struct query_tree {
 /* What a register holds, known before any row is read: values of one kind and, for DEC, one scale. */
 struct query_type {
     uint8_t kind;  /* enum value_kind */
-    uint8_t scale; /* of DEC; QUERY_SCALE_ANY: only NULL was seen */
+    uint8_t scale; /* of DEC; QUERY_SCALE_ANY: only NULL was seen, as of KIND_NULL */
 };
 enum { QUERY_SCALE_ANY = 0xff, QUERY_SCALE_MAX = 18 };
 

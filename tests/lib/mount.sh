@@ -16,6 +16,10 @@ mkdir -p "$mnt"
 mount_end() {
     cd /
     timeout 30 "$trellis" umount "$mnt" 2>/dev/null || umount -l "$mnt" 2>/dev/null || fusermount3 -uz "$mnt" 2>/dev/null
+    # What a failed case left mounted below.
+    awk -v dir="$work/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r point; do
+        umount -l "$point" 2>/dev/null || fusermount3 -uz "$point" 2>/dev/null
+    done
     rm -rf --one-file-system "$work"
 }
 trap mount_end EXIT

@@ -95,7 +95,7 @@ static struct catalog *catalog_make(void)
         .id = 3,
         .version = 1,
         .column_count = 4,
-        .index_count = 1, /*TEMP*/
+        .index_count = 2,
         .next_index_id = 2,
         .partition_by = PARTITION_BY_SLOT,
         .partition_column_count = 1,

@@ -201,7 +201,6 @@ static enum err change_make(struct life *life, struct attempt *attempt, uint16_t
     struct change_set *changes = share_get(life, attempt, worker)->changes;
     struct fragment *fragment = partition_fragment(life->partitions[partition], TABLE_ID);
     uint16_t key = (uint16_t)below(life, MODEL_KEYS);
-    for (uint32_t x = 0; x < attempt->transaction.change_count; x++) if (attempt->transaction.changes[x].key == key) return ERR_NONE; /*TEMP*/
     uint64_t version = ++life->model->version;
     uint8_t body[BODY_SIZE_MAX];
     struct value values[COLUMN_COUNT];

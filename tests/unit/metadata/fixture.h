@@ -117,6 +117,17 @@ static inline uint64_t find(struct store *s, uint64_t parent, const char *name)
     return attr.ino;
 }
 
+/* A test between setup() and teardown(), whose assertions count like its own. */
+#define CASE(suite, name)                                                                          \
+    static void suite##_##name(void);                                                              \
+    Test(suite, name, .timeout = 300)                                                              \
+    {                                                                                              \
+        setup();                                                                                   \
+        suite##_##name();                                                                          \
+        teardown();                                                                                \
+    }                                                                                              \
+    static void suite##_##name(void)
+
 /* ---- data, waited for ---- */
 
 #include <semaphore.h>

@@ -19,14 +19,12 @@ static void teardown(void)
     store_end(&s);
 }
 
-TestSuite(names, .init = setup, .fini = teardown, .timeout = 120);
-
 static void forget(uint64_t ino)
 {
     fs_forget(s.c, ino, 1000);
 }
 
-Test(names, bad_names_are_refused)
+CASE(names, bad_names_are_refused)
 {
     struct fs_attr attr;
     char longest[FS_NAME_SIZE_MAX + 2];
@@ -55,7 +53,7 @@ Test(names, bad_names_are_refused)
     OK(fs_lookup(s.c, 1, "\xff\xfe\x80", &attr));
 }
 
-Test(names, dots_lead_to_the_directory_and_its_parent)
+CASE(names, dots_lead_to_the_directory_and_its_parent)
 {
     struct fs_attr attr;
     uint64_t d = make_dir(&s, 1, "d");
@@ -72,7 +70,7 @@ Test(names, dots_lead_to_the_directory_and_its_parent)
     FAILS(fs_path_lookup(s.c, "d", &attr), ERR_EINVAL);
 }
 
-Test(names, every_type_is_made_with_its_mode)
+CASE(names, every_type_is_made_with_its_mode)
 {
     static const struct {
         uint32_t mode;
@@ -98,7 +96,7 @@ Test(names, every_type_is_made_with_its_mode)
     FAILS(fs_mknod(s.c, &root, 1, "dir", S_IFDIR | 0755, 0, &attr), ERR_EPERM);
 }
 
-Test(names, parent_times_move_with_its_entries)
+CASE(names, parent_times_move_with_its_entries)
 {
     uint64_t d = make_dir(&s, 1, "d");
     struct fs_attr before = attr_of(&s, d);
@@ -111,7 +109,7 @@ Test(names, parent_times_move_with_its_entries)
     cr_assert_gt(attr_of(&s, d).mtime_ns, after.mtime_ns);
 }
 
-Test(names, setgid_directories_hand_down_their_group)
+CASE(names, setgid_directories_hand_down_their_group)
 {
     struct fs_attr attr;
     struct fs_attr set = {.mode = S_ISGID | 0777, .gid = 77};
@@ -134,7 +132,7 @@ Test(names, setgid_directories_hand_down_their_group)
     cr_assert_eq(attr.gid, user.gid);
 }
 
-Test(names, symbolic_links_keep_their_targets)
+CASE(names, symbolic_links_keep_their_targets)
 {
     struct fs_attr attr;
     char target[FS_SYMLINK_SIZE_MAX + 1];
@@ -159,7 +157,7 @@ Test(names, symbolic_links_keep_their_targets)
     FAILS(fs_open_file(s.c, 1, O_RDONLY, &file), ERR_EISDIR);
 }
 
-Test(names, hard_links_count)
+CASE(names, hard_links_count)
 {
     struct fs_attr attr;
     uint64_t f = make_file(&s, 1, "f");
@@ -190,7 +188,7 @@ Test(names, hard_links_count)
     FAILS(fs_getattr(s.c, f, &attr), ERR_ESTALE);
 }
 
-Test(names, seventy_thousand_links_are_allowed)
+CASE(names, seventy_thousand_links_are_allowed)
 {
     struct fs_attr attr;
     uint64_t f = make_file(&s, 1, "f");
@@ -203,7 +201,7 @@ Test(names, seventy_thousand_links_are_allowed)
     cr_assert_eq(attr_of(&s, f).nlink, 70001);
 }
 
-Test(names, unlink_reports_its_errors)
+CASE(names, unlink_reports_its_errors)
 {
     uint64_t d = make_dir(&s, 1, "d");
     uint64_t f = make_file(&s, 1, "f");
@@ -222,7 +220,7 @@ Test(names, unlink_reports_its_errors)
     cr_assert_eq(attr_of(&s, 1).nlink, 2);
 }
 
-Test(names, removed_directories_live_until_they_are_forgotten)
+CASE(names, removed_directories_live_until_they_are_forgotten)
 {
     struct fs_attr attr;
     uint64_t d = make_dir(&s, 1, "d");
@@ -244,7 +242,7 @@ Test(names, removed_directories_live_until_they_are_forgotten)
     FAILS(fs_getattr(s.c, d, &attr), ERR_ESTALE);
 }
 
-Test(names, sticky_directories_protect_the_files_of_others)
+CASE(names, sticky_directories_protect_the_files_of_others)
 {
     struct fs_attr attr;
     struct fs_attr set = {.mode = S_ISVTX | 0777};
@@ -264,7 +262,7 @@ Test(names, sticky_directories_protect_the_files_of_others)
     OK(fs_unlink(s.c, &root, d, "g"));
 }
 
-Test(names, immutable_and_append_only_are_respected)
+CASE(names, immutable_and_append_only_are_respected)
 {
     struct fs_attr attr;
     uint64_t d = make_dir(&s, 1, "d");
@@ -314,7 +312,7 @@ Test(names, immutable_and_append_only_are_respected)
     OK(fs_unlink(s.c, &root, d, "added"));
 }
 
-Test(names, files_live_as_long_as_somebody_refers_to_them)
+CASE(names, files_live_as_long_as_somebody_refers_to_them)
 {
     struct fs_attr attr;
     struct fs_file *file;
@@ -336,7 +334,7 @@ Test(names, files_live_as_long_as_somebody_refers_to_them)
     cr_assert_eq(count_objects(&s), 0);
 }
 
-Test(names, create_opens_what_exists_unless_exclusive)
+CASE(names, create_opens_what_exists_unless_exclusive)
 {
     struct fs_attr attr;
     struct fs_attr again;

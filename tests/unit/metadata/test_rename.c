@@ -19,11 +19,9 @@ static void teardown(void)
     store_end(&s);
 }
 
-TestSuite(rename, .init = setup, .fini = teardown, .timeout = 120);
-
 #define MOVE(p, a, q, b, flags) fs_rename(s.c, &root, p, a, q, b, flags)
 
-Test(rename, within_a_directory)
+CASE(rename, within_a_directory)
 {
     uint64_t f = make_file(&s, 1, "a");
     struct fs_attr before = attr_of(&s, f);
@@ -47,7 +45,7 @@ Test(rename, within_a_directory)
     FAILS(MOVE(1, "b", 1, "e", RENAME_NOREPLACE | RENAME_EXCHANGE), ERR_EINVAL);
 }
 
-Test(rename, replaces_a_file)
+CASE(rename, replaces_a_file)
 {
     uint64_t a = make_file(&s, 1, "a");
     uint64_t b = make_file(&s, 1, "b");
@@ -66,7 +64,7 @@ Test(rename, replaces_a_file)
     cr_assert_eq(find(&s, 1, "c2"), c);
 }
 
-Test(rename, to_the_same_file_does_nothing)
+CASE(rename, to_the_same_file_does_nothing)
 {
     struct fs_attr attr;
     uint64_t a = make_file(&s, 1, "a");
@@ -82,7 +80,7 @@ Test(rename, to_the_same_file_does_nothing)
     cr_assert_eq(attr_of(&s, a).nlink, 2);
 }
 
-Test(rename, noreplace_leaves_the_target)
+CASE(rename, noreplace_leaves_the_target)
 {
     uint64_t a = make_file(&s, 1, "a");
     uint64_t b = make_file(&s, 1, "b");
@@ -96,7 +94,7 @@ Test(rename, noreplace_leaves_the_target)
     cr_assert_eq(find(&s, 1, "c"), b);
 }
 
-Test(rename, moves_directories_between_parents)
+CASE(rename, moves_directories_between_parents)
 {
     uint64_t x = make_dir(&s, 1, "x");
     uint64_t y = make_dir(&s, 1, "y");
@@ -115,7 +113,7 @@ Test(rename, moves_directories_between_parents)
     FAILS(MOVE(d, "inner", 1, "y", RENAME_EXCHANGE), ERR_EINVAL);
 }
 
-Test(rename, replaces_only_empty_directories_by_directories)
+CASE(rename, replaces_only_empty_directories_by_directories)
 {
     uint64_t x = make_dir(&s, 1, "x");
     uint64_t y = make_dir(&s, 1, "y");
@@ -142,7 +140,7 @@ Test(rename, replaces_only_empty_directories_by_directories)
     cr_assert_eq(attr_of(&s, y).parent, p);
 }
 
-Test(rename, exchanges_anything_with_anything)
+CASE(rename, exchanges_anything_with_anything)
 {
     uint64_t x = make_dir(&s, 1, "x");
     uint64_t y = make_dir(&s, 1, "y");
@@ -169,7 +167,7 @@ Test(rename, exchanges_anything_with_anything)
     cr_assert_eq(attr_of(&s, y).nlink, 3);
 }
 
-Test(rename, a_moved_file_stays_whole)
+CASE(rename, a_moved_file_stays_whole)
 {
     struct fs_attr attr;
     struct fs_file *file;

@@ -1,7 +1,7 @@
 /* A store in a temporary directory with a table of accounts, for tests of the client library.
  *
- *     account(slot, id, balance, note)   primary key (slot, id), ordered and hashed; partition by slot
- *     inode(ino, mode, nlink, size)      primary key (ino), hashed; partition by home */
+ *     account(slot, id, balance, note)   primary key (slot, id), ordered and hashed; partition by
+ * slot inode(ino, mode, nlink, size)      primary key (ino), hashed; partition by home */
 #ifndef TESTS_UNIT_DB_API_FIXTURE_H
 #define TESTS_UNIT_DB_API_FIXTURE_H
 

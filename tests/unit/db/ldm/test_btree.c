@@ -555,6 +555,66 @@ Test(btree, reads_no_row_where_numbers_of_one_size_are_keys)
     model_destroy(model);
 }
 
+/* Fills two leaves whose border lies between two rows of one key, then takes that key from one of
+ * them. */
+static void check_unique_over_border(bool keep_left)
+{
+    struct model *model = model_create(true, false, 1);
+    struct model_key few = {.size = 1, .bytes = {'m'}};
+    struct model_key key = {0};
+    for (uint32_t row = 0; row < 200; row++)
+        model_insert(model, &few, 100 + row, false);
+    for (uint32_t i = 0; i < 200; i++) {
+        key.size = 0;
+        key.bytes[key.size++] = i % 2 ? 'a' : 'z';
+        put_u64(&key, i);
+        model_insert(model, &key, 1000 + i, false);
+    }
+    verify(model);
+    /* The border is wherever the split has put it: rows behind `cut`, or before it, are taken away
+     * for every cut, and one of them is added again. */
+    for (uint32_t cut = 101; cut < 300; cut++) {
+        for (uint32_t row = 100; row < 300; row++) {
+            if (keep_left == (row >= cut)) model_remove_at(model, model_place(model, &few, row));
+        }
+        uint32_t existing = UINT32_MAX;
+        uint32_t added = keep_left ? cut : cut - 1;
+        enum err err = btree_insert(model->tree, few.bytes, 1, added, true, &existing);
+        cr_assert_eq(err, ERR_EXISTS);
+        cr_assert(keep_left ? existing >= 100 && existing < cut
+                            : existing >= cut && existing < 300);
+        check_find(model, &few);
+        for (uint32_t row = 100; row < 300; row++) {
+            if (keep_left == (row >= cut)) model_insert(model, &few, row, false);
+        }
+        verify(model);
+    }
+    model_destroy(model);
+}
+
+Test(btree, insert_rejects_a_duplicate_key_in_the_neighbouring_leaf)
+{
+    check_unique_over_border(true);
+    check_unique_over_border(false);
+}
+
+Test(btree, a_leaf_that_gets_empty_is_taken_out)
+{
+    struct model *model = model_create(false, false, 1);
+    struct model_key key = {0};
+    for (uint32_t round = 0; round < 3; round++) {
+        for (uint32_t i = model->count; i < 257; i++) {
+            key.size = 0;
+            put_u64(&key, i);
+            model_insert(model, &key, i, true);
+        }
+        model_remove_at(model, 256);
+        verify(model);
+        check_walk(model);
+    }
+    model_destroy(model);
+}
+
 /* ---- building ---- */
 
 static void build_family(bool store_keys, bool with_heads, enum family family, uint32_t count,
@@ -664,7 +724,7 @@ Test(btree, build_without_memory_leaves_the_tree_empty)
 
 /* Every allocation of every insert fails once: the tree must be what it was. Removes go on without
  * memory. */
-static void run_without_memory(bool store_keys, enum family family, uint64_t seed)
+static void run_without_memory(bool store_keys, enum family family, bool never, uint64_t seed)
 {
     struct model *model = model_create(store_keys, false, seed);
     struct model_key *key = __real_calloc(1, sizeof *key);
@@ -698,7 +758,7 @@ static void run_without_memory(bool store_keys, enum family family, uint64_t see
     verify(model);
     while (model->count) {
         fail_at = 1;
-        fail_on = below(model, 4) != 0;
+        fail_on = never || below(model, 4) != 0;
         uint32_t at = below(model, model->count);
         if (!fail_on) fail_at = 1 + below(model, 3);
         model_remove_at(model, at);
@@ -715,7 +775,172 @@ Test(btree, stays_as_it_was_when_memory_runs_out)
     static const enum family families[] = {FAMILY_ENTRIES, FAMILY_NAMES, FAMILY_EQUAL,
                                            FAMILY_MIXED};
     for (uint32_t i = 0; i < ARRAY_SIZE(families); i++) {
-        run_without_memory(false, families[i], 700 + i);
-        run_without_memory(true, families[i], 800 + i);
+        run_without_memory(false, families[i], i & 1, 700 + i);
+        run_without_memory(true, families[i], !(i & 1), 800 + i);
+    }
+}
+
+/* ---- large trees: several inner levels ---- */
+
+enum { LARGE_COUNT = 60000 };
+
+/* Keys by row: 20 bytes of which the first 8 are a number, so that leaves are many and order is
+ * known. */
+struct large {
+    struct btree *tree;
+    uint64_t memory;
+    uint32_t key_of_calls;
+    uint64_t numbers[LARGE_COUNT];
+};
+
+static uint32_t large_key(const struct large *large, uint32_t row, uint8_t *bytes)
+{
+    struct model_key key = {0};
+    put_u64(&key, large->numbers[row]);
+    memcpy(bytes, key.bytes, key.size);
+    memset(bytes + key.size, 'k', 12);
+    return key.size + 12;
+}
+
+static uint32_t large_key_of(const void *context, uint32_t row, uint8_t key[SCHEMA_KEY_SIZE_MAX])
+{
+    struct large *large = (struct large *)(uintptr_t)context;
+    large->key_of_calls++;
+    return large_key(large, row, key);
+}
+
+static struct large *large_create(bool store_keys, uint32_t order, uint32_t key_size)
+{
+    struct large *large = __real_calloc(1, sizeof *large);
+    for (uint32_t i = 0; i < LARGE_COUNT; i++)
+        large->numbers[i] = order == 0 ? i : order == 1 ? LARGE_COUNT - i : hash_u64(i + 1);
+    struct btree_config config = {.key_of = large_key_of,
+                                  .context = large,
+                                  .store_keys = store_keys,
+                                  .key_size = key_size,
+                                  .memory = &large->memory};
+    cr_assert_eq(btree_create(&config, &large->tree), ERR_NONE);
+    return large;
+}
+
+static void large_destroy(struct large *large)
+{
+    btree_destroy(large->tree);
+    cr_assert_eq(large->memory, 0);
+    free(large);
+}
+
+static void large_verify(const struct large *large, uint64_t count)
+{
+    struct diag diag = {0};
+    cr_assert_eq(btree_verify(large->tree, &diag), ERR_NONE, "%s", diag.text);
+    cr_assert_eq(btree_count(large->tree), count);
+}
+
+/* Every insert may run out of memory at any of its allocations, and is then tried again. */
+static void large_fill(struct large *large, bool failing)
+{
+    uint8_t key[SCHEMA_KEY_SIZE_MAX];
+    uint32_t failures = 0;
+    for (uint32_t row = 0; row < LARGE_COUNT; row++) {
+        uint32_t size = large_key(large, row, key);
+        uint32_t existing;
+        fail_at = failing ? 1 + hash_u64(row) % 6 : 0;
+        enum err err = btree_insert(large->tree, key, size, row, true, &existing);
+        fail_at = 0;
+        if (err == ERR_NO_MEMORY) {
+            failures++;
+            err = btree_insert(large->tree, key, size, row, true, &existing);
+        }
+        cr_assert_eq(err, ERR_NONE);
+        if (row % 20000 == 0) large_verify(large, row + 1u);
+    }
+    cr_assert_eq(failures > 0, failing);
+    large_verify(large, LARGE_COUNT);
+}
+
+static void large_remove(struct large *large, uint32_t row, bool failing)
+{
+    uint8_t key[SCHEMA_KEY_SIZE_MAX];
+    uint32_t size = large_key(large, row, key);
+    uint32_t found;
+    cr_assert_eq(btree_find(large->tree, key, size, &found), ERR_NONE);
+    cr_assert_eq(found, row);
+    fail_at = failing ? 1 + hash_u64(row) % 4 : 0;
+    cr_assert_eq(btree_remove(large->tree, key, size, row), ERR_NONE);
+    fail_at = 0;
+    cr_assert_eq(btree_find(large->tree, key, size, &found), ERR_NOT_FOUND);
+}
+
+/* Empties the tree: from the front, from the back, or anywhere. */
+static void large_empty(struct large *large, uint32_t order)
+{
+    for (uint32_t i = 0; i < LARGE_COUNT; i++) {
+        uint32_t row = order == 0   ? i
+                       : order == 1 ? LARGE_COUNT - 1 - i
+                                    : (uint32_t)((uint64_t)i * 7919 % LARGE_COUNT);
+        large_remove(large, row, order == 1);
+        if (i % 10000 == 0 || i + 100 > LARGE_COUNT) large_verify(large, LARGE_COUNT - 1 - i);
+    }
+    cr_assert_lt(large->memory, 200);
+}
+
+Test(btree, stays_in_order_when_inner_nodes_split_and_merge)
+{
+    for (uint32_t order = 0; order < 3; order++) {
+        for (uint32_t removal = 0; removal < 3; removal++) {
+            struct large *large = large_create(removal == 2, order, 0);
+            large_fill(large, removal == 1);
+            large_empty(large, removal);
+            large_destroy(large);
+        }
+    }
+}
+
+Test(btree, build_makes_inner_levels)
+{
+    static uint32_t rows[LARGE_COUNT];
+    for (uint32_t order = 0; order < 3; order++) {
+        struct large *large = large_create(false, order, 20);
+        for (uint32_t i = 0; i < LARGE_COUNT; i++)
+            rows[i] = i;
+        cr_assert_eq(btree_build(large->tree, rows, LARGE_COUNT, true), ERR_NONE);
+        large_verify(large, LARGE_COUNT);
+        cr_assert_lt(large->memory, LARGE_COUNT * 14);
+        large_empty(large, order);
+        large_destroy(large);
+    }
+}
+
+/* Keys of 8 bytes, so that heads reach to their ends. */
+static uint32_t number_key_of(const void *context, uint32_t row, uint8_t key[SCHEMA_KEY_SIZE_MAX])
+{
+    uint32_t size = large_key_of(context, row, key);
+    return size - 12;
+}
+
+Test(btree, a_known_key_size_saves_reading_keys_after_a_build)
+{
+    static uint32_t rows[LARGE_COUNT];
+    for (uint32_t known = 0; known < 2; known++) {
+        struct large *large = large_create(false, 2, 0);
+        struct btree *tree;
+        struct btree_config config = {
+            .key_of = number_key_of, .context = large, .key_size = known ? 8 : 0};
+        cr_assert_eq(btree_create(&config, &tree), ERR_NONE);
+        for (uint32_t i = 0; i < LARGE_COUNT; i++)
+            rows[i] = i;
+        cr_assert_eq(btree_build(tree, rows, LARGE_COUNT, true), ERR_NONE);
+        large->key_of_calls = 0;
+        for (uint32_t row = 0; row < 1000; row++) {
+            uint8_t key[SCHEMA_KEY_SIZE_MAX];
+            uint32_t found;
+            large_key(large, row, key);
+            cr_assert_eq(btree_find(tree, key, 8, &found), ERR_NONE);
+            cr_assert_eq(found, row);
+        }
+        cr_assert_eq(large->key_of_calls, known ? 0 : 1000);
+        btree_destroy(tree);
+        large_destroy(large);
     }
 }

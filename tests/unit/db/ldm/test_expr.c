@@ -121,7 +121,7 @@ static void expect_error(int line, struct expr_ins ins, struct value a, struct v
     cr_assert_eq(value.kind, 99, "line %d: written on failure", line);
 }
 
-#define INS(o, k) ((struct expr_ins){.op = (o), .kind = (k)})
+#define INS(o, k) ((struct expr_ins){.op = (uint8_t)(o), .kind = (k)})
 #define EXPECT1(o, k, a, r) expect_ins(__LINE__, INS(o, k), a, value_null(), value_null(), r)
 #define EXPECT2(o, k, a, b, r) expect_ins(__LINE__, INS(o, k), a, b, value_null(), r)
 #define EXPECT3(o, k, a, b, c, r) expect_ins(__LINE__, INS(o, k), a, b, c, r)

@@ -1,6 +1,6 @@
-/* What the tests of query execution share: a file-system-like pair of tables spread over the partitions of
- * several simulated workers, queries built by hand, and a network of queues between executors, all in one thread
- * and driven by one seed. */
+/* What the tests of query execution share: a file-system-like pair of tables spread over the
+ * partitions of several simulated workers, queries built by hand, and a network of queues between
+ * executors, all in one thread and driven by one seed. */
 #ifndef TESTS_QUERY_HARNESS_H
 #define TESTS_QUERY_HARNESS_H
 
@@ -20,9 +20,18 @@
 
 enum { CLUSTER_WORKERS_MAX = 4, CLUSTER_PARTITIONS = 8, RESULT_COLUMNS_MAX = 16 };
 
-/* inode(ino PK, type, uid, size, ratio, price, note) by home(ino); dentry(parent, name PK, ino, mark) by
- * home(parent); owner(uid PK, name) by key(uid). */
-enum { INODE_INO, INODE_TYPE, INODE_UID, INODE_SIZE, INODE_DELTA, INODE_RATIO, INODE_PRICE, INODE_NOTE };
+/* inode(ino PK, type, uid, size, ratio, price, note) by home(ino); dentry(parent, name PK, ino,
+ * mark) by home(parent); owner(uid PK, name) by key(uid). */
+enum {
+    INODE_INO,
+    INODE_TYPE,
+    INODE_UID,
+    INODE_SIZE,
+    INODE_DELTA,
+    INODE_RATIO,
+    INODE_PRICE,
+    INODE_NOTE
+};
 enum { DENTRY_PARENT, DENTRY_NAME, DENTRY_INO, DENTRY_MARK };
 enum { OWNER_UID, OWNER_NAME };
 enum { TABLE_INODE = 1, TABLE_DENTRY = 2, TABLE_OWNER = 3 };
@@ -133,7 +142,7 @@ static inline struct catalog *harness_catalog(void)
     harness_index(inode, "by_uid", INDEX_ORDERED, 1, INODE_UID, 0);
     struct table_def *dentry = harness_table(catalog, "dentry", PARTITION_BY_HOME);
     harness_column(dentry, "parent", TYPE_BIGINT_UNSIGNED, 0, false);
-    harness_column(dentry, "name", TYPE_VARCHAR, 255 * 4, false);
+    harness_column(dentry, "name", TYPE_VARCHAR, 200 * 4, false);
     harness_column(dentry, "ino", TYPE_BIGINT_UNSIGNED, 0, false);
     harness_column(dentry, "mark", TYPE_INT, 0, true);
     harness_index(dentry, "PRIMARY", INDEX_ORDERED, 2, DENTRY_PARENT, DENTRY_NAME);
@@ -153,8 +162,8 @@ static inline struct catalog *harness_catalog(void)
 
 static inline void cluster_init(struct cluster *cluster, uint16_t worker_count, uint64_t seed)
 {
-    *cluster = (struct cluster){
-        .worker_count = worker_count, .ts = 100, .random = seed, .tick_ns = 1000};
+    *cluster =
+        (struct cluster){.worker_count = worker_count, .ts = 100, .random = seed, .tick_ns = 1000};
     cluster->messages_end = &cluster->messages;
     cluster->catalog = harness_catalog();
     for (uint16_t w = 0; w < worker_count; w++) {
@@ -163,9 +172,9 @@ static inline void cluster_init(struct cluster *cluster, uint16_t worker_count, 
         cr_assert_eq(change_set_create(cluster->workers[w].ldm, &cluster->changes[w]), ERR_NONE);
     }
     for (uint16_t p = 0; p < CLUSTER_PARTITIONS; p++) {
-        cr_assert_eq(partition_create(cluster->workers[p % worker_count].ldm, p,
-                                      &cluster->partitions[p]),
-                     ERR_NONE);
+        cr_assert_eq(
+            partition_create(cluster->workers[p % worker_count].ldm, p, &cluster->partitions[p]),
+            ERR_NONE);
         cr_assert_eq(partition_set_catalog(cluster->partitions[p], cluster->catalog), ERR_NONE);
     }
 }
@@ -296,8 +305,8 @@ struct result {
 
 struct run_options {
     uint64_t memory_max;
-    uint16_t window;    /* 0: 4 */
-    uint64_t ts;        /* 0: now */
+    uint16_t window;                                         /* 0: 4 */
+    uint64_t ts;                                             /* 0: now */
     void (*between)(struct cluster *cluster, void *context); /* called now and then while it runs */
     void *context;
 };
@@ -535,8 +544,7 @@ static inline void cluster_run(struct cluster *cluster, const struct query_tree 
                      .context = worker},
         };
         worker->exec = NULL;
-        if (!result.err)
-            result.err = query_exec_create(&config, &worker->exec, &result.diag);
+        if (!result.err) result.err = query_exec_create(&config, &worker->exec, &result.diag);
     }
     uint64_t turns = 0;
     while (!result.err && !running.satisfied && !harness_all_done(&running)) {
@@ -606,7 +614,8 @@ static inline void build_end(struct builder *builder)
 static inline struct query_source *build_scan(struct builder *builder, uint32_t table_id)
 {
     struct query_source *source = &builder->sources[builder->tree.source_count++];
-    *source = (struct query_source){.table_id = table_id, .table_version = 1, .access = ACCESS_SCAN};
+    *source =
+        (struct query_source){.table_id = table_id, .table_version = 1, .access = ACCESS_SCAN};
     return source;
 }
 
@@ -694,8 +703,8 @@ static inline uint16_t build_output(struct builder *builder, enum value_kind kin
                                     struct expr expr)
 {
     char *name = arena_printf(&builder->arena, "c%u", builder->tree.output_count);
-    builder->outputs[builder->tree.output_count] = (struct query_output){
-        .name = name, .kind = (uint8_t)kind, .scale = scale, .expr = expr};
+    builder->outputs[builder->tree.output_count] =
+        (struct query_output){.name = name, .kind = (uint8_t)kind, .scale = scale, .expr = expr};
     builder->tree.visible_count++;
     return builder->tree.output_count++;
 }
