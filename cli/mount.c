@@ -205,8 +205,10 @@ static enum err serving_start(struct serving *serving, const struct mount_option
         .memory_max = options->memory_max,
         .progress = cli_progress,
     };
+    enum err err = mount_prepare_point(options->mountpoint, diag);
+    if (err) return err;
     struct diag why;
-    enum err err = db_open_embedded(&db_config, &serving->db, &why);
+    err = db_open_embedded(&db_config, &serving->db, &why);
     if (err) return diag_set(diag, err, "store %s: %s", options->store, why.text);
     /* The kernel's table shows the store as the device, and that is how --mount finds it. */
     char *store = realpath(options->store, NULL);

@@ -22,6 +22,11 @@ struct mount_config {
     double negative_timeout_s; /* … and that a name does not exist */
 };
 
+/* Checks that the mountpoint is a directory which nothing of ours serves, and detaches a dead mount
+ * there; mount_create does it too, but a caller wants to know before it opens a store.
+ * ERR_NOT_FOUND, ERR_INVALID (no directory), ERR_IN_USE, ERR_DENIED. */
+MUST_USE enum err mount_prepare_point(const char *mountpoint, struct diag *diag);
+
 /* Mounts, detaching a dead mount left at the mountpoint by a killed process, and serves until
  * unmounted. Any thread but a worker's. ERR_NOT_FOUND, ERR_DENIED, ERR_IN_USE (a live trellis is
  * mounted there), ERR_IO, ERR_NO_MEMORY with a reason. */

@@ -3,7 +3,6 @@
  * A process killed with -9 leaves its mount behind: every call on it says ENOTCONN. It is
  * recognised by that, and by its type in /proc/self/mountinfo, and detached without asking it
  * anything. Ordinary users detach through fusermount3. */
-#include "fuse/point.h"
 
 #include <errno.h>
 #include <limits.h>

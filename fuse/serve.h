@@ -52,7 +52,6 @@ struct mount {
     _Atomic bool stopping;
     uint64_t init_unique; /* of the INIT request, whose reply is amended */
     bool kill_privileges; /* agreed on */
-    bool helped;          /* mounted by fusermount3 */
     struct sync_queue *syncs;
 };
 

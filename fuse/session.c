@@ -26,8 +26,6 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "fuse/helper.h"
-#include "fuse/point.h"
 #include "fuse/protocol.h"
 #include "fuse/serve.h"
 
@@ -265,21 +263,12 @@ static enum err session_create(struct mount *mount, const struct mount_config *c
         err = diag_set(diag, ERR_INVALID, "mount options not understood: %s", config->options);
         goto free_args;
     }
-    char place[32];
-    const char *at = mount->mountpoint;
-    if (geteuid() != 0) {
-        int fd;
-        err = helper_mount(mount->mountpoint, options + strlen("-o"), &fd, diag);
-        if (err) goto free_args;
-        mount->helped = true;
-        /* libfuse takes a descriptor that is mounted already by this name. */
-        (void)snprintf(place, sizeof(place), "/dev/fd/%d", fd);
-        at = place;
-    }
-    if (fuse_session_mount(mount->session, at)) {
+    if (fuse_session_mount(mount->session, mount->mountpoint)) {
         fuse_session_destroy(mount->session);
         mount->session = NULL;
-        err = diag_set(diag, ERR_DENIED, "cannot mount at %s: is there a /dev/fuse?",
+        err = diag_set(diag, ERR_DENIED,
+                       "cannot mount at %s: /dev/fuse must be there and open to you, and "
+                       "fusermount3 (package fuse3) installed",
                        mount->mountpoint);
         goto free_args;
     }
@@ -376,10 +365,6 @@ void mount_destroy(struct mount *mount)
     if (mount->session) {
         fuse_session_unmount(mount->session);
         fuse_session_destroy(mount->session);
-    }
-    if (mount->helped) {
-        struct diag ignored;
-        (void)!mount_detach_path(mount->mountpoint, true, &ignored);
     }
     if (mount->ended_fd >= 0) (void)close(mount->ended_fd);
     free(mount->servers);

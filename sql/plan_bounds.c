@@ -191,6 +191,8 @@ static enum err note_conjunct(struct plan *plan, uint32_t number)
     }
     if (test->arg_count == 0 || !is_table_column(test->args[0])) return ERR_NONE;
     const struct bound *a = test->args[0];
+    /* compare.c writes what can never hold as x < x. */
+    if (test->op == EXPR_LT && a == test->args[1]) plan->never = true;
     const struct column_def *column = column_def(plan, a->source, a->column);
     if (test->op == EXPR_LIKE) return note_like(plan, test, number);
     bool is_text = a->kind == KIND_STR;

@@ -58,12 +58,14 @@ static enum err dir_check(const char *dir, bool create, struct diag *diag)
     return ERR_NONE;
 }
 
-static enum err lock_take(const char *dir, int *ret_fd, struct diag *diag)
+static enum err lock_take(const char *dir, int *ret_fd, bool *ret_made, struct diag *diag)
 {
     char path[PATH_SIZE_MAX];
     enum err err = path_of(path, dir, "lock", diag);
     if (err) return err;
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    bool made = fd < 0 && errno == ENOENT;
+    if (made) fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) return diag_set(diag, err_from_errno(errno), "%s: %s", path, strerror(errno));
     if (flock(fd, LOCK_EX | LOCK_NB)) {
         char pid[32] = "";
@@ -83,7 +85,16 @@ static enum err lock_take(const char *dir, int *ret_fd, struct diag *diag)
     /* Only for the message above; a lock without a pid is as good. */
     if (ftruncate(fd, 0) == 0 && pwrite(fd, pid, (size_t)size, 0) != size) (void)ftruncate(fd, 0);
     *ret_fd = fd;
+    *ret_made = made;
     return ERR_NONE;
+}
+
+/* A directory that turned out to be somebody else's is left as it was found. */
+static void lock_remove(const char *dir)
+{
+    char path[PATH_SIZE_MAX];
+    struct diag ignored;
+    if (path_of(path, dir, "lock", &ignored) == ERR_NONE) (void)unlink(path);
 }
 
 /* ---- opening ---- */
@@ -152,7 +163,8 @@ enum err db_open_embedded(const struct db_config *config, struct db **ret_db, st
     db->checkpoint_close_bytes = checkpoint_close_bytes;
     err = dir_check(config->dir, config->create, diag);
     if (err) goto free_db;
-    err = lock_take(config->dir, &db->lock_fd, diag);
+    bool lock_made;
+    err = lock_take(config->dir, &db->lock_fd, &lock_made, diag);
     if (err) goto free_db;
     db->env = config->env;
     if (!db->env) {
@@ -166,6 +178,7 @@ enum err db_open_embedded(const struct db_config *config, struct db **ret_db, st
         db->owns_env = true;
     }
     err = store_prepare(db->env, config, diag);
+    if (err == ERR_EXISTS && lock_made) lock_remove(config->dir);
     if (err) goto destroy_env;
     struct node_config node_config = node_config_of(config, db->env);
     err = node_create(&node_config, &db->node, diag);

@@ -170,7 +170,8 @@ static enum err concatenate(struct value a, struct value b, struct arena *arena,
 
 static struct value extension(struct value name)
 {
-    const uint8_t *dot = name.size ? memrchr(name.bytes, '.', name.size) : NULL;
+    if (!name.bytes) return value_str(NULL, 0);
+    const uint8_t *dot = memrchr(name.bytes, '.', name.size);
     if (!dot || dot == name.bytes) return value_str(NULL, 0);
     uint32_t from = (uint32_t)(dot - name.bytes) + 1;
     return from < name.size ? value_str(name.bytes + from, name.size - from) : value_str(NULL, 0);

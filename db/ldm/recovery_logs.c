@@ -61,17 +61,23 @@ static bool files_have(const struct recovery_files *files, uint16_t worker, uint
            bsearch(&key, files->items, files->count, sizeof(key), file_compare) != NULL;
 }
 
-static enum err segment_listed(void *context, const char *name)
+static enum err redo_listed(void *context, const char *name)
 {
+    struct recovery_state *state = context;
     uint16_t worker;
     uint64_t number;
-    if (!store_name_parse(name, &worker, &number)) return ERR_NONE;
-    return files_add(context, worker, number);
+    if (store_name_parse(name, &worker, &number))
+        return files_add(&state->files, worker, number);
+    if (store_life_parse(name, &worker, &number) && number > state->noted_life) {
+        state->noted_life = number;
+        state->noted_workers = worker;
+    }
+    return ERR_NONE;
 }
 
 static enum err files_list(struct recovery_state *state)
 {
-    enum err err = state->env->ops->dir_list(state->env, "redo", segment_listed, &state->files);
+    enum err err = state->env->ops->dir_list(state->env, "redo", redo_listed, state);
     if (err == ERR_NOT_FOUND)
         return store_damaged(state->diag, "redo", 0, "the directory is missing");
     if (err) return store_failed(state->diag, err, "redo");

@@ -31,6 +31,8 @@ struct recovery_state {
     bool changed;                   /* next is to be written */
     struct recovery_files files;    /* every segment in redo/, by worker and number */
     struct recovery_files obsolete; /* to be removed once `next` is durable */
+    uint64_t noted_life; /* of redo/life.W.N, that this or an earlier life was in use; 0: none */
+    uint16_t noted_workers;
     uint64_t life; /* of the life that has ended; 0: none, the last recovery was not used */
     uint64_t cut;
     uint64_t clock;

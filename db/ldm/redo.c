@@ -61,6 +61,11 @@ static bool waiters_add(struct redo_waiters *waiters, struct redo_waiter waiter)
 
 /* ---- segments ---- */
 
+static bool err_is_stall(enum err err)
+{
+    return err == ERR_NO_SPACE || err == ERR_NO_MEMORY;
+}
+
 /* Makes the file durable with its header and name, or leaves nothing. ERR_EXISTS as all others but
  * ERR_NO_SPACE and ERR_NO_MEMORY: not to be tried again. */
 static enum err segment_create(const struct redo *redo, const struct segment_header *header,
@@ -94,11 +99,44 @@ free_bytes:
     return err;
 }
 
-/* Goes on in a new segment. The old one is complete and synced. */
-static enum err segment_roll(struct redo *redo)
+/* Writes and syncs the current segment's end slot. Everything before it is synced. */
+static enum err segment_end_write(struct redo *redo, enum segment_end_kind kind)
+{
+    struct buf slot;
+    buf_init(&slot);
+    segment_end_put(
+        &slot, redo->id, &(struct segment_header){.number = redo->number, .worker = redo->worker},
+        &(struct segment_end){.kind = kind, .size = redo->offset, .ts_max = redo->ts_max});
+    enum err err = slot.failed ? ERR_NO_MEMORY : ERR_NONE;
+    if (!err)
+        err = redo->env->ops->file_write(redo->file, slot.bytes, slot.size, SEGMENT_END_AT);
+    if (!err) err = redo->env->ops->file_sync(redo->file);
+    buf_fini(&slot);
+    return err;
+}
+
+/* Makes it durable that the logs of this life are in use. */
+static enum err life_note(struct redo *redo)
+{
+    const struct env_ops *ops = redo->env->ops;
+    char path[STORE_PATH_SIZE];
+    store_life_path(redo->worker_count, redo->life, path);
+    struct env_file *file;
+    enum err err = ops->file_open(redo->env, path, ENV_OPEN_WRITE | ENV_OPEN_CREATE, &file);
+    if (err) return err;
+    ops->file_close(file);
+    /* Also when another log has made it, which may not have synced it yet. */
+    err = ops->dir_sync(redo->env, "redo");
+    redo->life_noted = !err;
+    return err;
+}
+
+/* Goes on in a new segment. The old one is complete and synced. *ret_stalled: it failed and changed nothing. */
+static enum err segment_roll(struct redo *redo, bool *ret_stalled)
 {
     /* Room for the old one among those to trim first: nothing may fail after the switch. */
     enum err err = redo_old_reserve(redo);
+    *ret_stalled = err_is_stall(err);
     if (err) return err;
     const struct segment_header header = {
         .worker = redo->worker,
@@ -111,7 +149,14 @@ static enum err segment_roll(struct redo *redo)
     };
     struct env_file *file;
     err = segment_create(redo, &header, &file);
+    *ret_stalled = err_is_stall(err);
     if (err) return err;
+    err = segment_end_write(redo, SEGMENT_CONTINUED);
+    if (err) {
+        /* The slot may say so now: the new segment stays, and the log has failed. */
+        redo->env->ops->file_close(file);
+        return err;
+    }
     redo->env->ops->file_close(redo->file);
     redo_old_add(redo, &(struct redo_old){
                            .worker = redo->worker,
@@ -128,11 +173,6 @@ static enum err segment_roll(struct redo *redo)
 
 /* ---- the flush job ---- */
 
-static bool err_is_stall(enum err err)
-{
-    return err == ERR_NO_SPACE || err == ERR_NO_MEMORY;
-}
-
 /* Writes and syncs `writing` and a horizon record. *ret_stalled: it failed without a trace and may
  * be tried again. */
 static enum err flush_write(struct redo *redo, bool *ret_stalled)
@@ -141,7 +181,11 @@ static enum err flush_write(struct redo *redo, bool *ret_stalled)
     enum err err;
     *ret_stalled = false;
     if (redo->offset >= redo->segment_size_max || redo->flush > REDO_FLUSH_MAX) {
-        err = segment_roll(redo);
+        err = segment_roll(redo, ret_stalled);
+        if (err) return err;
+    }
+    if (!redo->life_noted) {
+        err = life_note(redo);
         *ret_stalled = err_is_stall(err);
         if (err) return err;
     }
@@ -328,15 +372,7 @@ enum err redo_close(struct redo *redo)
         redo->writing_size = 0;
         redo->horizon_durable = redo->flush_horizon;
     }
-    struct buf slot;
-    buf_init(&slot);
-    segment_end_put(&slot, redo->id,
-                    &(struct segment_header){.number = redo->number, .worker = redo->worker},
-                    &(struct segment_end){.size = redo->offset, .ts_max = redo->ts_max});
-    err = slot.failed ? ERR_NO_MEMORY : ERR_NONE;
-    if (!err) err = redo->env->ops->file_write(redo->file, slot.bytes, slot.size, SEGMENT_END_AT);
-    if (!err) err = redo->env->ops->file_sync(redo->file);
-    buf_fini(&slot);
+    err = segment_end_write(redo, SEGMENT_CLOSED);
     redo->failed = err ? err : ERR_CLOSED;
     return err;
 }

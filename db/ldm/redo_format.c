@@ -1,12 +1,19 @@
 /* The bytes of a log segment, redo/W.N.
  *
- *     0    header: a frame (store_format.h) with the body u16 worker, u16 worker count, u32 zero,
- * u64 number, u64 life, u64 previous size, u64 previous ts, u64 previous horizon; zeros up to 256
- *     256  end slot: zeros, or twice (at 256 and 384) a frame with the body u64 size, u64 greatest
- * ts, u64 number, u64 worker; zeros up to 512 512  records, each at a multiple of 8: 0   u32 body
- * size 4   u32 kind << 24 | flush number 8   u64 timestamp (commit timestamp, or the horizon) 16
- * u64 checksum of the body with its padding 24  u64 checksum of the 24 bytes before 32  body, zeros
- * up to a multiple of 8
+ *     0    header: a frame (store_format.h) with the body
+ *              u16 worker, u16 worker count, u32 zero, u64 number, u64 life,
+ *              u64 previous size, u64 previous ts, u64 previous horizon
+ *          zeros up to 256
+ *     256  end slot: zeros, or twice, at 256 and at 384, a frame with the body
+ *              u64 size, u64 greatest ts, u64 number, u64 worker, u64 kind
+ *          and zeros up to 384 and 512
+ *     512  records, each at a multiple of 8:
+ *              0   u32 body size
+ *              4   u32 kind << 24 | flush number
+ *              8   u64 timestamp (commit timestamp, or the horizon)
+ *              16  u64 checksum of the body with its padding
+ *              24  u64 checksum of the 24 bytes before
+ *              32  body, zeros up to a multiple of 8
  *
  * Record checksums are seeded with store id, worker, segment number and offset, so that neither
  * stale bytes of an earlier file in the same blocks nor a record in the wrong place is ever taken
@@ -20,22 +27,28 @@
  * flush that was in flight: of these any part may be missing or old. So let the first invalid
  * record be at offset b, within flush f (its predecessors tell: the first record is of flush 1, the
  * one after a horizon record is of the next). If anywhere after b stands a valid head of a record
- * of a flush later than f, or a later segment of the log has a valid header, or the end slot says
- * that the log was closed beyond b, then flush f had been synced: b was durable and is now damaged.
- * Otherwise flush f is the last one that left a trace, and it may have been the one in flight: the
- * log ends with the horizon record of flush f - 1. The head of a record has a checksum of its own
- * and records are aligned, so the search for later flushes looks at each multiple of 8 once,
- * whatever the bodies hold.
+ * of a flush later than f, or the end slot says that the segment goes on beyond b, or a later
+ * segment of the log has a valid header, then flush f had been synced: b was durable and is now
+ * damaged. Otherwise flush f is the last one that left a trace, and it may have been the one in
+ * flight: the log ends with the horizon record of flush f - 1. The head of a record has a checksum
+ * of its own and records are aligned, so the search for later flushes looks at each multiple of 8
+ * once, whatever the bodies hold.
+ *
+ * A file that is missing, or that never became a segment (no valid header, no valid record), is the
+ * torn creation of one, unless something says that it was in use:
+ *   - The end slot of the segment before says that the log goes on. It is written, and synced,
+ *     after the new segment's header and name were, and before its first record.
+ *   - The file redo/life.W.N says that the W logs that begin with segments N were in use. It is
+ *     empty; every log makes sure that its name is durable before its own first flush. All logs of
+ *     a life are created before any of them is flushed, so with it none of them may be missing.
  *
  * What this cannot see: damage within the very last flush of a log that was not closed, when the
- * crash came before the next flush left a trace. No format can, without a second place that says
- * how far the log was synced, written with a second sync. The damage costs at most that flush, as
- * if the crash had come earlier. Recovery still notices it when a published checkpoint shows that
- * the log reached further (recovery_logs.c). A file cut off at a flush boundary is the same case. A
- * closed log is fully protected: the end slot names its exact size, twice.
- *
- * The header is synced before the first record is written: an invalid header is a segment whose
- * creation was torn when no valid record follows it, else damage. */
+ * crash came before the next flush left a trace, and a file that was cut off at the end of a flush.
+ * No format can, without a second place that says how far the log was synced, written with a second
+ * sync at every flush. It costs those flushes, as if the crash had come earlier: what is left is
+ * consistent over all logs. Recovery still notices it when a published checkpoint shows that the
+ * log reached further (recovery_logs.c). A closed log is fully protected: the end slot names its
+ * exact size, twice. */
 #include "db/ldm/redo_format.h"
 
 #include <assert.h>
@@ -46,7 +59,7 @@
 
 enum {
     HEADER_BODY_SIZE = 48,
-    END_BODY_SIZE = 32,
+    END_BODY_SIZE = 40,
     END_COPY_SIZE = 128,
     RECORD_BODY_SUM_AT = 16,
     RECORD_HEAD_SUM_AT = 24,
@@ -96,7 +109,8 @@ void segment_header_put(struct buf *buf, const uint8_t id[STORE_ID_SIZE],
 void segment_end_put(struct buf *buf, const uint8_t id[STORE_ID_SIZE],
                      const struct segment_header *header, const struct segment_end *end)
 {
-    const uint64_t body[4] = {end->size, end->ts_max, header->number, header->worker};
+    const uint64_t body[5] = {end->size, end->ts_max, header->number, header->worker,
+                              end->kind};
     static_assert(sizeof(body) == END_BODY_SIZE, "disk format");
     for (int i = 0; i < 2; i++) {
         store_frame_put(buf, STORE_SEGMENT_END, id, body, sizeof(body));
@@ -230,9 +244,13 @@ static struct segment_end end_decode(const struct segment_reader *reader, const 
     uint64_t ts_max = reader_u64(&in);
     uint64_t number = reader_u64(&in);
     uint64_t worker = reader_u64(&in);
-    bool ours = number == reader->header.number && worker == reader->header.worker;
-    if (ours && end_size >= SEGMENT_HEADER_SIZE)
-        end = (struct segment_end){.size = end_size, .ts_max = ts_max};
+    uint64_t kind = reader_u64(&in);
+    bool sane = number == reader->header.number && worker == reader->header.worker &&
+                end_size >= SEGMENT_HEADER_SIZE &&
+                (kind == SEGMENT_CLOSED || kind == SEGMENT_CONTINUED);
+    if (sane)
+        end = (struct segment_end){
+            .kind = (enum segment_end_kind)kind, .size = end_size, .ts_max = ts_max};
     return end;
 }
 

@@ -35,8 +35,14 @@ struct segment_header {
     uint64_t previous_horizon; /* the last one in them */
 };
 
-/* The end slot: the log was closed in order, nothing comes after. */
+/* The end slot: nothing more is written to the segment. */
+enum segment_end_kind {
+    SEGMENT_CLOSED = 1,    /* the log was closed in order */
+    SEGMENT_CONTINUED = 2, /* the next segment exists */
+};
+
 struct segment_end {
+    enum segment_end_kind kind;
     uint64_t size;   /* of the segment, all of it synced */
     uint64_t ts_max; /* of all transactions of this log's life */
 };

@@ -61,6 +61,7 @@ struct redo {
     uint64_t seed;
     uint64_t offset; /* durable size of the segment */
     uint32_t flush;  /* number of the next flush in it */
+    bool life_noted; /* redo/life.W.N is durable */
     uint64_t ts_max; /* of the durable transactions of this life */
     uint64_t horizon_written;
     uint64_t flush_horizon;

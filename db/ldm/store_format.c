@@ -293,6 +293,21 @@ bool store_name_is_temporary(const char *name)
     return size > 4 && memcmp(name + size - 4, ".tmp", 4) == 0;
 }
 
+static const char life_prefix[] = "life.";
+
+void store_life_path(uint16_t worker_count, uint64_t life, char path[STORE_PATH_SIZE])
+{
+    snprintf(path, STORE_PATH_SIZE, "redo/%s%u.%" PRIu64, life_prefix, (unsigned)worker_count,
+             life);
+}
+
+bool store_life_parse(const char *name, uint16_t *ret_worker_count, uint64_t *ret_life)
+{
+    size_t size = sizeof(life_prefix) - 1;
+    return !strncmp(name, life_prefix, size) &&
+           store_name_parse(name + size, ret_worker_count, ret_life);
+}
+
 struct checkpoint_list {
     uint64_t *ts;
     uint16_t partition_count;

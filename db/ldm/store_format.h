@@ -90,6 +90,10 @@ MUST_USE enum err store_window_get(struct store_window *window, uint64_t offset,
 void store_segment_path(uint16_t worker, uint64_t number, char path[STORE_PATH_SIZE]);
 void store_checkpoint_path(uint16_t partition, uint64_t ts, bool temporary,
                            char path[STORE_PATH_SIZE]);
+/* "redo/life.W.N": the logs of a life, W of them from segment N on, have been used. */
+void store_life_path(uint16_t worker_count, uint64_t life, char path[STORE_PATH_SIZE]);
+/* Parses such a name without its directory. */
+bool store_life_parse(const char *name, uint16_t *ret_worker_count, uint64_t *ret_life);
 /* Parses "A.B" of plain decimal numbers as we write them; false for any other name. */
 bool store_name_parse(const char *name, uint16_t *ret_first, uint64_t *ret_second);
 bool store_name_is_temporary(const char *name);

@@ -192,17 +192,12 @@ CASE(link, hundreds_in_many_directories)
 CASE(link, counts_to_65000, .seconds = 60, .slow = true)
 {
     make_file("f", 0644, "x");
-    struct timespec start;
-    struct timespec end;
-    (void)clock_gettime(CLOCK_MONOTONIC, &start);
     char name[16];
     for (int i = 2; i <= 65000; i++) {
         snprintf(name, sizeof(name), "%d", i);
         REQUIRE_OK(link("f", name));
     }
-    (void)clock_gettime(CLOCK_MONOTONIC, &end);
     EXPECT_EQ(NLINK("f"), 65000);
-    EXPECT(end.tv_sec - start.tv_sec < 20);
     /* One more is for the file system to allow or refuse. */
     if (link("f", "more") == 0) EXPECT_EQ(NLINK("f"), 65001);
     else EXPECT_EQ(errno, EMLINK);

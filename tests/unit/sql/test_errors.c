@@ -20,14 +20,10 @@ static void check(struct fixture *fixture, const char *text, enum err err, const
                      fixture->diag.position, at);
 }
 
-FIXTURE_TEST(errors, syntax)
-{
-    check(fixture, "SELECT i ^FRM t", ERR_SYNTAX, "unexpected 't'" + 0);
-}
-
 FIXTURE_TEST(errors, syntax_errors_name_the_token)
 {
     check(fixture, "SELECT i i2 ^i3 FROM t", ERR_SYNTAX, "unexpected 'i3'");
+    check(fixture, "SELECT i FRM ^t", ERR_SYNTAX, "unexpected 't'");
     check(fixture, "SELECT i FROM t WHERE ^", ERR_SYNTAX, "the statement ends too early");
     check(fixture, "SELECT i FROM t WHERE i = ^;", ERR_SYNTAX, "the statement ends too early");
     check(fixture, "SELECT i, ^FROM t", ERR_SYNTAX, "unexpected 'FROM'");
@@ -39,8 +35,8 @@ FIXTURE_TEST(errors, syntax_errors_name_the_token)
           "not a date: write DATE 'YYYY-MM-DD'");
     check(fixture, "SHOW ^x", ERR_SYNTAX,
           "SHOW knows TABLES, DATABASES, COLUMNS FROM t and CREATE TABLE t");
-    check(fixture, "SELECT SUM(^*) FROM t", ERR_SYNTAX, "only COUNT takes *");
-    check(fixture, "SELECT ^COUNT(DISTINCT) FROM t", ERR_SYNTAX, "");
+    check(fixture, "SELECT ^SUM(*) FROM t", ERR_SYNTAX, "only COUNT takes *");
+    check(fixture, "SELECT COUNT(DISTINCT^) FROM t", ERR_SYNTAX, "unexpected ')'");
 }
 
 FIXTURE_TEST(errors, what_is_sql_but_not_pushable_says_what_would_work)
@@ -152,7 +148,7 @@ FIXTURE_TEST(errors, groups)
           "MAX");
     check(fixture, "SELECT i FROM t WHERE ^COUNT(*) > 1", ERR_BIND,
           "no aggregates in WHERE: use HAVING");
-    check(fixture, "SELECT COUNT(*) c FROM t GROUP BY ^c", ERR_BIND,
+    check(fixture, "SELECT COUNT(*) cnt FROM t GROUP BY ^cnt", ERR_BIND,
           "no aggregates in GROUP BY: use HAVING");
     check(fixture, "SELECT SUM(^MAX(i)) FROM t", ERR_BIND, "an aggregate inside an aggregate");
     check(fixture, "SELECT DISTINCT i FROM t ORDER BY ^b", ERR_BIND,
