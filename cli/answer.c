@@ -7,19 +7,7 @@
 
 #include "cli/cli.h"
 #include "metadata/fs.h"
-#if __has_include("metadata/fsck.h")
 #include "metadata/fsck.h"
-#else
-static enum err fsck_run(struct db_client *c, void (*f)(void *, const char *), void *x, uint64_t *n,
-                         struct diag *d)
-{
-    (void)c;
-    (void)f;
-    (void)x;
-    (void)n;
-    return diag_set(d, ERR_UNSUPPORTED, "no fsck yet");
-}
-#endif
 
 static enum err write_text(struct sql_sink *sink, const char *text)
 {

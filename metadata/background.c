@@ -28,6 +28,7 @@ struct background {
     size_t cut_count;
     size_t cut_capacity;
     uint64_t report_at; /* not before: the last attempt failed */
+    bool drain;         /* report at once what is dirty */
     uint32_t sweep_from; /* first life to sweep; 0: none */
     bool sweep_failed;
     bool busy;
@@ -111,6 +112,7 @@ static void run_cuts(struct background *background, struct fs_client *client)
     if (count > 1) (void)!client_flush(client);
     for (size_t i = 0; i < count; i++) {
         (void)!data_cut(client, cuts[i]);
+        (void)!open_report(client, cuts[i]); /* its blocks */
         open_put(cuts[i]);
     }
     free(cuts);
@@ -119,8 +121,9 @@ static void run_cuts(struct background *background, struct fs_client *client)
 
 static void run_reports(struct background *background, struct fs_client *client, uint64_t now)
 {
+    uint64_t before = background->drain ? UINT64_MAX : now - REPORT_AFTER_MS * MS_NS;
     pthread_mutex_unlock(&background->mutex);
-    enum err err = open_report_all(client, now - REPORT_AFTER_MS * MS_NS);
+    enum err err = open_report_all(client, before);
     pthread_mutex_lock(&background->mutex);
     if (err) background->report_at = fs_monotonic_ns() + REPORT_AFTER_MS * MS_NS;
 }
@@ -146,7 +149,7 @@ static uint64_t next_due(struct background *background)
     if (background->purge_count) due = background->purge_at;
     uint64_t dirty = open_dirty_since(background->fs);
     if (dirty != UINT64_MAX) {
-        dirty += REPORT_AFTER_MS * MS_NS;
+        if (!background->drain) dirty += REPORT_AFTER_MS * MS_NS;
         if (dirty < background->report_at) dirty = background->report_at;
         if (dirty < due) due = dirty;
     }
@@ -270,11 +273,13 @@ void background_drain(struct fs *fs)
 {
     struct background *background = fs->background;
     pthread_mutex_lock(&background->mutex);
+    background->drain = true;
     while (background->busy || background->purge_count || background->cut_count ||
-           background->sweep_from) {
+           background->sweep_from || open_dirty_since(fs) != UINT64_MAX) {
         background->purge_at = 0;
         pthread_cond_broadcast(&background->changed);
         pthread_cond_wait(&background->changed, &background->mutex);
     }
+    background->drain = false;
     pthread_mutex_unlock(&background->mutex);
 }

@@ -141,12 +141,16 @@ enum err create_inode(struct fs_client *client, struct new_inode *new_inode,
     attr.rdev = new_inode->rdev;
     attr.size = new_inode->target_size;
     if (S_ISREG(attr.mode)) new_inode->drops = open_drops(client->fs, ino);
+    /* Before anybody can find it: removed at once, it is purged only when the caller has forgotten it. */
+    nlookup_add(client->fs->nlookup, ino, 1);
     struct retry retry = {0};
     do
         err = create_attempt(client, new_inode, &attr);
     while (client_again(client, &retry, &err));
-    if (err) return err;
-    nlookup_add(client->fs->nlookup, attr.ino, 1);
+    if (err) {
+        fs_forget(client, ino, 1);
+        return err;
+    }
     *ret_attr = attr;
     return ERR_NONE;
 }
@@ -244,12 +248,15 @@ enum err fs_mkdir(struct fs_client *client, const struct fs_caller *caller, uint
     err = ino_allocate(client, (uint16_t)client_random(client), &ino);
     if (err) return err;
     struct fs_attr attr = new_attr(client, ino, caller, parent, S_IFDIR | (mode & 07777));
+    nlookup_add(client->fs->nlookup, ino, 1);
     struct retry retry = {0};
     do
         err = mkdir_attempt(client, &checked, &attr);
     while (client_again(client, &retry, &err));
-    if (err) return err;
-    nlookup_add(client->fs->nlookup, attr.ino, 1);
+    if (err) {
+        fs_forget(client, ino, 1);
+        return err;
+    }
     *ret_attr = attr;
     return ERR_NONE;
 }

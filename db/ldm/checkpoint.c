@@ -271,8 +271,7 @@ static enum err pages_encode(struct checkpoint *checkpoint)
             checkpoint->page = 0;
             continue;
         }
-        uint16_t rows[FRAGMENT_PAGE_ROWS];
-        uint32_t count = fragment_page_select(fragment, checkpoint->page, checkpoint->ts, rows);
+        uint32_t count = fragment_page_rows(fragment, checkpoint->page, checkpoint->ts);
         if (count) {
             enum err err = page_encode(checkpoint, fragment, count);
             if (err) return err;

@@ -47,6 +47,8 @@ static enum err litter_listed(void *context, const char *name)
         /* A newer one of the partition was loaded. */
         if (partition < state->info.partition_count && ts < state->checkpoints[partition])
             litter_remove(state, litter->dir, name);
+    } else if (!strcmp(litter->dir, "redo/") && store_life_parse(name, &partition, &ts)) {
+        if (ts < state->history.next_segment) litter_remove(state, litter->dir, name);
     }
     return ERR_NONE;
 }
@@ -139,9 +141,13 @@ static enum err settle(struct recovery_state *state)
     }
     if (state->life) err = segments_settle(state, false);
     if (err) return err;
+    char path[STORE_PATH_SIZE];
     for (size_t i = 0; i < state->obsolete.count; i++) {
-        char path[STORE_PATH_SIZE];
         store_segment_path(state->obsolete.items[i].worker, state->obsolete.items[i].number, path);
+        (void)!state->env->ops->remove(state->env, path);
+    }
+    if (state->noted_life) {
+        store_life_path(state->noted_workers, state->noted_life, path);
         (void)!state->env->ops->remove(state->env, path);
     }
     return ERR_NONE;

@@ -66,8 +66,7 @@ static enum err redo_listed(void *context, const char *name)
     struct recovery_state *state = context;
     uint16_t worker;
     uint64_t number;
-    if (store_name_parse(name, &worker, &number))
-        return files_add(&state->files, worker, number);
+    if (store_name_parse(name, &worker, &number)) return files_add(&state->files, worker, number);
     if (store_life_parse(name, &worker, &number) && number > state->noted_life) {
         state->noted_life = number;
         state->noted_workers = worker;
@@ -208,6 +207,12 @@ static enum err header_read(struct recovery_state *state, uint16_t worker, uint6
     return err;
 }
 
+/* The life that has ended had flushed logs. */
+static bool life_is_noted(const struct recovery_state *state)
+{
+    return state->noted_life >= state->history.next_segment;
+}
+
 /* All segments must tell of one life. */
 static enum err life_check(struct logs *logs, const struct segment_header *header)
 {
@@ -222,6 +227,15 @@ static enum err life_check(struct logs *logs, const struct segment_header *heade
         state->life = header->life;
         logs->worker_count = header->worker_count;
     }
+    bool noted = life_is_noted(state);
+    if (noted &&
+        (header->life != state->noted_life || header->worker_count != state->noted_workers))
+        return store_damaged(state->diag, path, STORE_FRAME_SIZE,
+                             "the segment is of start %" PRIu64
+                             " with %u logs, redo/life.* tells of "
+                             "%" PRIu64 " with %u",
+                             header->life, (unsigned)header->worker_count, state->noted_life,
+                             (unsigned)state->noted_workers);
     if (header->life != state->life || header->worker_count != logs->worker_count)
         return store_damaged(state->diag, path, STORE_FRAME_SIZE,
                              "the segment is of start %" PRIu64 " with %u logs, others are of "
@@ -245,6 +259,21 @@ static enum err log_prepend(struct logs *logs, struct log *log, const struct log
     return ERR_NONE;
 }
 
+/* The segment says that the log goes on, but the next is not there, or is no segment. */
+static enum err continuation_missing(struct recovery_state *state,
+                                     const struct segment_header *header, bool is_there)
+{
+    if (is_there) {
+        struct log_segment segment;
+        bool torn;
+        return header_read(state, header->worker, header->number + 1, false, &segment, &torn);
+    }
+    char path[STORE_PATH_SIZE], before[STORE_PATH_SIZE];
+    store_segment_path(header->worker, header->number + 1, path);
+    store_segment_path(header->worker, header->number, before);
+    return store_damaged(state->diag, path, 0, "the file is missing: %s goes on in it", before);
+}
+
 /* Finds the segments of a log that are needed. files: its segments of this life, ascending. */
 static enum err log_headers(struct logs *logs, struct log *log, const struct recovery_file *files,
                             size_t count)
@@ -252,14 +281,18 @@ static enum err log_headers(struct logs *logs, struct log *log, const struct rec
     struct recovery_state *state = logs->state;
     struct log_segment segment;
     bool torn;
-    enum err err = header_read(state, log->worker, files[count - 1].number, true, &segment, &torn);
+    enum err err = header_read(state, log->worker, files[count - 1].number,
+                               count > 1 || !life_is_noted(state), &segment, &torn);
     if (err) return err;
     if (torn) {
         err = obsolete_add(state, log->worker, files[--count].number);
         if (err || !count) return err;
-        err = header_read(state, log->worker, files[count - 1].number, false, &segment, &torn);
+        bool also_torn;
+        err = header_read(state, log->worker, files[count - 1].number, false, &segment, &also_torn);
         if (err) return err;
     }
+    if (segment.end.kind == SEGMENT_CONTINUED)
+        return continuation_missing(state, &segment.header, torn);
     err = log_prepend(logs, log, &segment);
     if (err) return err;
     uint64_t number = segment.header.number;
@@ -337,6 +370,13 @@ static enum err segment_scan(struct recovery_state *state, struct log *log, size
     struct log_segment *segment = &log->segments[index];
     bool last = index + 1 == log->segment_count;
     uint64_t exact = last ? segment->end.size : segment[1].header.previous_size;
+    if (segment->end.size && segment->end.size != exact) {
+        char path[STORE_PATH_SIZE];
+        store_segment_path(log->worker, segment->header.number, path);
+        return store_damaged(state->diag, path, SEGMENT_END_AT,
+                             "it ends at %" PRIu64 ", the next segment says at %" PRIu64,
+                             segment->end.size, exact);
+    }
     struct segment_reader reader;
     enum err err = segment_reader_open(&reader, state->env, state->info.id, log->worker,
                                        segment->header.number, state->diag);
@@ -392,7 +432,7 @@ static enum err log_scan(struct recovery_state *state, struct log *log)
     }
     state->dropped_count += scan.tail_count;
     log->horizon = scan.horizon;
-    log->closed = log->segments[log->segment_count - 1].end.size != 0;
+    log->closed = log->segments[log->segment_count - 1].end.kind == SEGMENT_CLOSED;
     return ERR_NONE;
 }
 
@@ -425,29 +465,26 @@ static enum err cut_check(struct logs *logs, const struct log *least)
     return ERR_NONE;
 }
 
-/* A log that is missing altogether: allowed while no log has been flushed. */
+/* Logs that are missing altogether: allowed while none has been flushed. */
 static enum err absent_check(struct logs *logs, bool *ret_absent)
 {
     struct recovery_state *state = logs->state;
-    uint64_t horizon = 0;
-    unsigned present = 0;
-    for (size_t i = 0; i < logs->count; i++) {
-        const struct log *log = &logs->items[i];
-        if (!log->segment_count) continue;
-        present++;
-        if (log->horizon > horizon || log->closed) horizon = log->closed ? 1 : log->horizon;
-    }
-    *ret_absent = present < logs->worker_count;
-    if (!*ret_absent || !horizon) return ERR_NONE;
-    for (unsigned worker = 0; worker < logs->worker_count; worker++) {
+    bool used = life_is_noted(state);
+    unsigned worker_count = used ? state->noted_workers : logs->worker_count;
+    uint64_t life = used ? state->noted_life : state->life;
+    if (used && !worker_count) worker_count = 1; /* at least one */
+    *ret_absent = false;
+    for (unsigned worker = 0; worker < worker_count; worker++) {
         bool found = false;
         for (size_t i = 0; i < logs->count; i++)
             found |= logs->items[i].worker == worker && logs->items[i].segment_count;
         if (found) continue;
+        *ret_absent = true;
+        if (!used) continue;
         char path[STORE_PATH_SIZE];
-        store_segment_path((uint16_t)worker, state->life, path);
+        store_segment_path((uint16_t)worker, life, path);
         return store_damaged(state->diag, path, 0,
-                             "the log of worker %u is missing, and others of that start were used",
+                             "the file is missing: the log of worker %u, as are any after it",
                              worker);
     }
     return ERR_NONE;

@@ -108,8 +108,7 @@ static enum err segment_end_write(struct redo *redo, enum segment_end_kind kind)
         &slot, redo->id, &(struct segment_header){.number = redo->number, .worker = redo->worker},
         &(struct segment_end){.kind = kind, .size = redo->offset, .ts_max = redo->ts_max});
     enum err err = slot.failed ? ERR_NO_MEMORY : ERR_NONE;
-    if (!err)
-        err = redo->env->ops->file_write(redo->file, slot.bytes, slot.size, SEGMENT_END_AT);
+    if (!err) err = redo->env->ops->file_write(redo->file, slot.bytes, slot.size, SEGMENT_END_AT);
     if (!err) err = redo->env->ops->file_sync(redo->file);
     buf_fini(&slot);
     return err;
@@ -131,7 +130,8 @@ static enum err life_note(struct redo *redo)
     return err;
 }
 
-/* Goes on in a new segment. The old one is complete and synced. *ret_stalled: it failed and changed nothing. */
+/* Goes on in a new segment. The old one is complete and synced. *ret_stalled: it failed and changed
+ * nothing. */
 static enum err segment_roll(struct redo *redo, bool *ret_stalled)
 {
     /* Room for the old one among those to trim first: nothing may fail after the switch. */

@@ -109,8 +109,7 @@ void segment_header_put(struct buf *buf, const uint8_t id[STORE_ID_SIZE],
 void segment_end_put(struct buf *buf, const uint8_t id[STORE_ID_SIZE],
                      const struct segment_header *header, const struct segment_end *end)
 {
-    const uint64_t body[5] = {end->size, end->ts_max, header->number, header->worker,
-                              end->kind};
+    const uint64_t body[5] = {end->size, end->ts_max, header->number, header->worker, end->kind};
     static_assert(sizeof(body) == END_BODY_SIZE, "disk format");
     for (int i = 0; i < 2; i++) {
         store_frame_put(buf, STORE_SEGMENT_END, id, body, sizeof(body));

@@ -127,7 +127,7 @@ static enum err prepare_filter(struct query_exec *exec, struct exec_source *sour
     source->conjunct_steps = at;
     for (uint32_t i = 0; i < count; i++) {
         err = vexpr_init(&source->conjuncts[i], &source->query->filter, roots[i], scope,
-                         &exec->pool, &exec->memory, &exec->arena);
+                         &exec->registers, &exec->memory, &exec->arena);
         if (err) return err;
         source->conjunct_count++;
         source->conjunct_steps[i] = ++exec->step_count;
@@ -162,7 +162,7 @@ static enum err prepare_keys(struct query_exec *exec, struct exec_source *source
     for (uint16_t k = 0; k < query->key_count; k++) {
         err =
             vexpr_init(&source->keys[k], &query->keys[k], (uint16_t)(query->keys[k].ins_count - 1),
-                       scope, &exec->pool, &exec->memory, &exec->arena);
+                       scope, &exec->registers, &exec->memory, &exec->arena);
         if (err) return err;
     }
     source->key_step = ++exec->step_count;
@@ -294,6 +294,7 @@ enum err query_exec_create(const struct query_exec_config *config, struct query_
     exec->row_credits = config->run.window;
     query_memory_init(&exec->memory, config->run.memory_max);
     vector_pool_init(&exec->pool, &exec->memory);
+    vector_pool_init(&exec->registers, &exec->memory);
     arena_init(&exec->arena, 0);
     arena_init(&exec->scratch, 0);
     buf_init(&exec->buf);
@@ -349,6 +350,7 @@ void query_exec_destroy(struct query_exec *exec)
         if (source->query) fini_vexprs(source->keys, source->query->key_count);
         table_def_destroy(source->table);
     }
+    vector_pool_fini(&exec->registers);
     vector_pool_fini(&exec->pool);
     query_arena_fini(&exec->memory, &exec->scratch);
     query_arena_fini(&exec->memory, &exec->arena);

@@ -18,8 +18,9 @@ struct query_finish {
     const struct query_tree *tree;
     struct query_memory memory;
     struct vector_pool pool;
-    struct arena arena;   /* what lives as long as this */
-    struct arena scratch; /* of the chunk */
+    struct vector_pool registers; /* of expressions: see pipeline.h */
+    struct arena arena;           /* what lives as long as this */
+    struct arena scratch;         /* of the chunk */
     struct query_type output_types[QUERY_OUTPUTS_MAX];
     /* aggregation */
     struct query_scope scope;
@@ -74,8 +75,8 @@ static enum err find_output_types(struct query_finish *finish)
 static enum err init_vexpr(struct query_finish *finish, const struct expr *expr,
                            struct vexpr *vexpr)
 {
-    return vexpr_init(vexpr, expr, (uint16_t)(expr->ins_count - 1), &finish->scope, &finish->pool,
-                      &finish->memory, &finish->arena);
+    return vexpr_init(vexpr, expr, (uint16_t)(expr->ins_count - 1), &finish->scope,
+                      &finish->registers, &finish->memory, &finish->arena);
 }
 
 static enum err argument_type(struct query_finish *finish, const struct query_scope *sources,
@@ -166,6 +167,7 @@ enum err query_finish_create(const struct query_tree *tree, const struct catalog
     finish->tree = tree;
     query_memory_init(&finish->memory, memory_max);
     vector_pool_init(&finish->pool, &finish->memory);
+    vector_pool_init(&finish->registers, &finish->memory);
     arena_init(&finish->arena, 0);
     arena_init(&finish->scratch, 0);
     enum err err = prepare(finish, catalog);
@@ -199,6 +201,7 @@ void query_finish_destroy(struct query_finish *finish)
     groups_fini(&finish->groups);
     result_distinct_fini(&finish->distinct);
     result_sort_fini(&finish->sort);
+    vector_pool_fini(&finish->registers);
     vector_pool_fini(&finish->pool);
     query_arena_fini(&finish->memory, &finish->scratch);
     query_arena_fini(&finish->memory, &finish->arena);

@@ -154,7 +154,11 @@ struct query_exec {
     struct query_host host;
     struct query_run run;
     struct query_memory memory;
-    struct vector_pool pool;
+    struct vector_pool pool; /* of column values */
+    /* Of expressions' intermediate results, which expressions share because evaluations never
+     * overlap. Columns are fetched in the middle of an evaluation, so they must not come from the
+     * same pool. */
+    struct vector_pool registers;
     struct arena arena;   /* what lives as long as the executor */
     struct arena scratch; /* results of expressions: reset at every step */
     struct exec_source sources[QUERY_SOURCES_MAX];

@@ -57,7 +57,7 @@ static enum err alloc_vexprs(struct query_exec *exec, uint16_t count, struct vex
 static enum err init_vexpr(struct query_exec *exec, const struct query_scope *scope,
                            const struct expr *expr, struct vexpr *vexpr)
 {
-    return vexpr_init(vexpr, expr, (uint16_t)(expr->ins_count - 1), scope, &exec->pool,
+    return vexpr_init(vexpr, expr, (uint16_t)(expr->ins_count - 1), scope, &exec->registers,
                       &exec->memory, &exec->arena);
 }
 

@@ -211,7 +211,8 @@ Test(redo, full_segments_are_followed_by_new_ones_that_tell_of_them)
         cr_assert_eq(segment_reader_header(&reader, &diag), ERR_NONE);
         cr_assert_eq(reader.header.life, 1);
         cr_assert_eq(reader.header.worker_count, 1);
-        cr_assert_eq(reader.end.size, 0);
+        cr_assert_eq(reader.end.kind, number < 5 ? SEGMENT_CONTINUED : 0);
+        cr_assert_eq(reader.end.size, number < 5 ? SEGMENT_HEADER_SIZE + 2 * (56 + 32) : 0);
         if (number == 1) {
             cr_assert_eq(reader.header.previous_size, 0);
         } else {
@@ -248,6 +249,7 @@ Test(redo, close_writes_what_is_left_and_the_exact_size)
     struct segment_reader reader;
     cr_assert_eq(segment_reader_open(&reader, sim_env(sim), info.id, 0, 1, NULL), ERR_NONE);
     cr_assert_eq(segment_reader_header(&reader, NULL), ERR_NONE);
+    cr_assert_eq(reader.end.kind, SEGMENT_CLOSED);
     cr_assert_eq(reader.end.size, reader.window.file_size);
     cr_assert_eq(reader.end.ts_max, 20);
     segment_reader_close(&reader);
@@ -286,7 +288,7 @@ Test(redo, failed_sync_for_lack_of_space_is_final_too)
     struct sim *sim = disk_with_store(1, 1);
     struct redo *redo = log_create(sim, 0);
     append(redo, 10, "a");
-    sim_fault_arm(sim, 2, ERR_NO_SPACE);
+    sim_fault_arm(sim, 4, ERR_NO_SPACE);
     cr_assert_eq(flush(sim, redo, 10), ERR_NO_SPACE);
     cr_assert_eq(flush(sim, redo, 11), ERR_NO_SPACE);
     cr_assert_eq(redo_append(redo, 30, "c", 1), ERR_NO_SPACE);

@@ -479,7 +479,7 @@ Test(vexpr, agrees_with_the_scalar_interpreter_on_random_expressions)
 {
     static struct world world;
     uint32_t succeeded = 0;
-    enum { ROUNDS = 60000 };
+    enum { ROUNDS = 6000 };
     world_init(&world, 42);
     for (uint32_t round = 0; round < ROUNDS; round++) {
         bool calm = below(&world, 3) != 0;
