@@ -1,12 +1,13 @@
 /* Attributes: getattr, setattr, inode flags, statfs.
  *
- * setattr has two ways. A change of mode or times is one program, with the new values as constants. What depends on the
- * row (owner: usage moves with it; size: the object must be cut; clearing of setuid) reads the row first and
- * changes it under the guard that its ctime and size are still the ones read, so every change of an inode gives it another
- * ctime.
+ * setattr has two ways. A change of mode or times is one program, with the new values as constants.
+ * What depends on the row (owner: usage moves with it; size: the object must be cut; clearing of
+ * setuid) reads the row first and changes it under the guard that its ctime and size are still the
+ * ones read, so every change of an inode gives it another ctime.
  *
- * A truncation (see data.c) goes to the open inode first, so that reads and reports know it, then to the row; when the
- * transaction fails, the open inode gets back what it had, unless it was truncated again in between. */
+ * A truncation (see data.c) goes to the open inode first, so that reads and reports know it, then
+ * to the row; when the transaction fails, the open inode gets back what it had, unless it was
+ * truncated again in between. */
 #include <linux/fs.h>
 
 #include "metadata/device.h"
@@ -173,7 +174,8 @@ static enum err setattr_check(const struct setattr *setattr, const struct fs_att
     return ERR_NONE;
 }
 
-/* Permission bits after the change: a change of owner, and a write, clear setuid and a group-executable setgid. */
+/* Permission bits after the change: a change of owner, and a write, clear setuid and a
+ * group-executable setgid. */
 static uint32_t setattr_mode(const struct setattr *setattr, const struct fs_attr *row)
 {
     if (setattr->set & FS_SET_MODE) return setattr->attr->mode & 07777;
@@ -284,7 +286,8 @@ static enum err setattr_full_again(struct fs_client *client, const struct setatt
         err = setattr_full(client, setattr, truncates ? &truncation : NULL);
     while (client_again(client, &retry, &err));
     if (!truncates) return err;
-    /* OUTCOME_UNKNOWN: believe in it, the row and its orphan say the same if it happened, and reads are zeros now. */
+    /* OUTCOME_UNKNOWN: believe in it, the row and its orphan say the same if it happened, and reads
+     * are zeros now. */
     truncation_end(setattr, &truncation, err == ERR_NONE || err == ERR_OUTCOME_UNKNOWN);
     if (!err && truncation.cut) background_cut_later(setattr->inode);
     return err;
@@ -310,8 +313,8 @@ enum err fs_setattr(struct fs_client *client, const struct fs_caller *caller, ui
     setattr.mtime = set & FS_SET_MTIME ? attr->mtime_ns : setattr.now;
     open_set_times(&setattr);
     bool simple = setattr.set && !(setattr.set & ~(unsigned)SET_SIMPLE);
-    enum err err = simple ? setattr_simple_again(client, &setattr)
-                          : setattr_full_again(client, &setattr);
+    enum err err =
+        simple ? setattr_simple_again(client, &setattr) : setattr_full_again(client, &setattr);
     if (setattr.inode) open_put(setattr.inode);
     if (err) return err;
     if (!open_overlay(client->fs, open_epoch(client->fs), &result))

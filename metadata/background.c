@@ -1,7 +1,7 @@
 /* The background thread: purges, cuts, late reports, and the sweep after a crash.
  *
- * It sleeps without a timeout while there is nothing to do. Purges wait a moment for others to join them, so that one
- * program (and one flush) serves many. */
+ * It sleeps without a timeout while there is nothing to do. Purges wait a moment for others to join
+ * them, so that one program (and one flush) serves many. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
@@ -27,8 +27,8 @@ struct background {
     struct open_inode **cuts;
     size_t cut_count;
     size_t cut_capacity;
-    uint64_t report_at; /* not before: the last attempt failed */
-    bool drain;         /* report at once what is dirty */
+    uint64_t report_at;  /* not before: the last attempt failed */
+    bool drain;          /* report at once what is dirty */
     uint32_t sweep_from; /* first life to sweep; 0: none */
     bool sweep_failed;
     bool busy;
@@ -108,7 +108,8 @@ static void run_cuts(struct background *background, struct fs_client *client)
     background->cut_count = 0;
     background->cut_capacity = 0;
     pthread_mutex_unlock(&background->mutex);
-    /* One flush for all of them. A cut that fails has its orphan row, and the next write tries it again. */
+    /* One flush for all of them. A cut that fails has its orphan row, and the next write tries it
+     * again. */
     if (count > 1) (void)!client_flush(client);
     for (size_t i = 0; i < count; i++) {
         (void)!data_cut(client, cuts[i]);

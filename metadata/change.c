@@ -1,5 +1,5 @@
-/* Changes over several partitions: collecting what happens to each row, and writing it down as one program with a section for
- * each home. */
+/* Changes over several partitions: collecting what happens to each row, and writing it down as one
+ * program with a section for each home. */
 #include "metadata/change.h"
 
 #include <linux/fs.h>
@@ -198,7 +198,10 @@ enum err find_entry(struct fs_client *client, uint64_t parent, const struct name
             attr_decode(row, &found.attr);
         else
             err = inode_read(client, found.attr.ino, &found.attr);
-        if (err) return err == ERR_ESTALE ? ERR_STALE : err;
+        if (err == ERR_ESTALE) return ERR_STALE;
+        if (err) return err;
+        /* Read after the entry, from another partition: the entry is gone by now. */
+        if (found.attr.nlink == 0) return ERR_STALE;
     }
     *ret_found = found;
     return ERR_NONE;

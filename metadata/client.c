@@ -1,5 +1,5 @@
-/* A thread's client: its database client, reused memory, definitions of the tables, and the loop that repeats an attempt
- * which met a change by somebody else. */
+/* A thread's client: its database client, reused memory, definitions of the tables, and the loop
+ * that repeats an attempt which met a change by somebody else. */
 #include "metadata/client.h"
 
 #include <stdlib.h>
@@ -7,7 +7,8 @@
 
 #include "base/hash.h"
 
-/* An attempt is repeated this often and this long before the caller is told to try again himself. */
+/* An attempt is repeated this often and this long before the caller is told to try again himself.
+ */
 enum { RETRY_COUNT_MAX = 100000, RETRY_MS_MAX = 10000 };
 
 int64_t fs_now(void)
@@ -67,8 +68,7 @@ enum err client_flush(struct fs_client *client)
     enum err err = db_flush(client->db);
     if (err) return err;
     uint64_t known = atomic_load(&client->fs->flushed_ns);
-    while (known < began &&
-           !atomic_compare_exchange_weak(&client->fs->flushed_ns, &known, began))
+    while (known < began && !atomic_compare_exchange_weak(&client->fs->flushed_ns, &known, began))
         ;
     return ERR_NONE;
 }

@@ -1,8 +1,9 @@
-/* What the operations of the file system share: the server's state, a thread's client, and how a program is run. Private to
- * metadata/.
+/* What the operations of the file system share: the server's state, a thread's client, and how a
+ * program is run. Private to metadata/.
  *
- * Threads: struct fs is read by all; what changes in it has its own locks, each in its own file. No lock is ever held while a
- * program runs: a worker that waits for a lock whose holder waits for that worker would wait for ever. */
+ * Threads: struct fs is read by all; what changes in it has its own locks, each in its own file. No
+ * lock is ever held while a program runs: a worker that waits for a lock whose holder waits for
+ * that worker would wait for ever. */
 #ifndef METADATA_CLIENT_H
 #define METADATA_CLIENT_H
 
@@ -27,7 +28,7 @@ struct fs {
     uint32_t life;           /* number of this opening of the store, see life.c */
     bool relatime;
     uint8_t name_key[16];
-    uint64_t name_hash_mask; /* all ones but in tests, which make names collide */
+    uint64_t name_hash_mask;     /* all ones but in tests, which make names collide */
     _Atomic uint64_t flushed_ns; /* monotonic: what committed before it is on disk */
     struct nlookup *nlookup;
     struct device *device;
@@ -61,7 +62,8 @@ struct fs_client {
     } parent_hint;
 };
 
-static inline const struct table_def *client_table(const struct fs_client *client, enum fs_table table)
+static inline const struct table_def *client_table(const struct fs_client *client,
+                                                   enum fs_table table)
 {
     return client->tables.at[table];
 }
@@ -104,9 +106,9 @@ static inline const struct value *client_row(const struct fs_client *client, uin
     return program_row(&client->reply, step, 0);
 }
 
-/* Whether an attempt that ended with *err is to be made again from its start: after ERR_STALE, ERR_CONFLICT and
- * ERR_SCHEMA_CHANGED (with the new definitions), within bounds. Else *err is what the caller gets; ERR_BUSY when
- * the bounds are passed.
+/* Whether an attempt that ended with *err is to be made again from its start: after ERR_STALE,
+ * ERR_CONFLICT and ERR_SCHEMA_CHANGED (with the new definitions), within bounds. Else *err is what
+ * the caller gets; ERR_BUSY when the bounds are passed.
  *
  *     struct retry retry = {0};
  *     do err = attempt(…); while (client_again(client, &retry, &err)); */
@@ -117,7 +119,8 @@ struct retry {
 bool client_again_slow(struct fs_client *client, struct retry *retry, enum err *err);
 static inline bool client_again(struct fs_client *client, struct retry *retry, enum err *err)
 {
-    if (__builtin_expect(*err != ERR_STALE && *err != ERR_CONFLICT && *err != ERR_SCHEMA_CHANGED, 1))
+    if (__builtin_expect(*err != ERR_STALE && *err != ERR_CONFLICT && *err != ERR_SCHEMA_CHANGED,
+                         1))
         return false;
     return client_again_slow(client, retry, err);
 }
@@ -152,8 +155,8 @@ struct dentry_key {
 };
 static inline struct dentry_key dentry_key(uint64_t parent, const struct name *name)
 {
-    return (struct dentry_key){
-        {operand_u64(parent), operand_u64(name->hash), operand_value(value_str(name->bytes, name->size))}};
+    return (struct dentry_key){{operand_u64(parent), operand_u64(name->hash),
+                                operand_value(value_str(name->bytes, name->size))}};
 }
 
 /* ---- inode.c ---- */
@@ -169,34 +172,38 @@ static inline void attr_publish(struct fs_attr *attr)
 }
 static inline enum fs_type attr_type(const struct fs_attr *attr)
 {
-    static const uint8_t types[16] = {
-        [S_IFREG >> 12] = FS_FILE, [S_IFDIR >> 12] = FS_DIR,   [S_IFLNK >> 12] = FS_SYMLINK,
-        [S_IFIFO >> 12] = FS_FIFO, [S_IFSOCK >> 12] = FS_SOCKET, [S_IFCHR >> 12] = FS_CHAR,
-        [S_IFBLK >> 12] = FS_BLOCK};
+    static const uint8_t types[16] = {[S_IFREG >> 12] = FS_FILE,    [S_IFDIR >> 12] = FS_DIR,
+                                      [S_IFLNK >> 12] = FS_SYMLINK, [S_IFIFO >> 12] = FS_FIFO,
+                                      [S_IFSOCK >> 12] = FS_SOCKET, [S_IFCHR >> 12] = FS_CHAR,
+                                      [S_IFBLK >> 12] = FS_BLOCK};
     return (enum fs_type)types[(attr->mode >> 12) & 15];
 }
 uint32_t type_mode(enum fs_type type); /* S_IFREG, … */
-/* The row as stored, without what open files hold back. ERR_ESTALE when there is none. One attempt. */
+/* The row as stored, without what open files hold back. ERR_ESTALE when there is none. One attempt.
+ */
 MUST_USE enum err inode_read(struct fs_client *client, uint64_t ino, struct fs_attr *ret_attr);
 
-/* Many at once, in as few programs as can be; found[i] says whether there is a row inos[i]. Retries. */
+/* Many at once, in as few programs as can be; found[i] says whether there is a row inos[i].
+ * Retries. */
 MUST_USE enum err inodes_read(struct fs_client *client, const uint64_t *inos, size_t count,
                               struct fs_attr *attrs, bool *found);
 
 /* ---- lookup.c ---- */
 
-/* A step of the open section that sets the inode's atime when relatime's rules say so; `step` has fetched its row. */
+/* A step of the open section that sets the inode's atime when relatime's rules say so; `step` has
+ * fetched its row. */
 void touch_atime(struct fs_client *client, uint8_t step, uint64_t ino, int64_t now);
 
 /* ---- usage.c ---- */
 
-/* Steps of the open section, which is the inode's partition. The owner is the one of the row that `step` has
- * fetched (project, uid, gid, and for usage_remove size and blocks). */
+/* Steps of the open section, which is the inode's partition. The owner is the one of the row that
+ * `step` has fetched (project, uid, gid, and for usage_remove size and blocks). */
 void usage_remove(struct fs_client *client, uint16_t slot, uint8_t step);
 /* One more inode of this owner; gid and project as operands. */
 void usage_add(struct fs_client *client, uint16_t slot, struct operand project, uint32_t uid,
                struct operand gid, uint64_t bytes, uint64_t blocks);
 /* The inode of `step` gets these bytes and blocks instead of what its row has. */
-void usage_resize(struct fs_client *client, uint16_t slot, uint8_t step, uint64_t bytes, uint64_t blocks);
+void usage_resize(struct fs_client *client, uint16_t slot, uint8_t step, uint64_t bytes,
+                  uint64_t blocks);
 
 #endif

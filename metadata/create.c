@@ -1,11 +1,13 @@
 /* mknod, symlink, mkdir, and what a create is made of.
  *
- * A file's inode takes its parent's home, so entry, inode, parent and usage are rows of one partition and a create is one
- * program in one round trip: insert the entry, change the parent (its row gives setgid, group and project), insert the
- * inode, count it. The entry comes first because EEXIST is the error that the caller must see first.
+ * A file's inode takes its parent's home, so entry, inode, parent and usage are rows of one
+ * partition and a create is one program in one round trip: insert the entry, change the parent (its
+ * row gives setgid, group and project), insert the inode, count it. The entry comes first because
+ * EEXIST is the error that the caller must see first.
  *
- * A directory gets a home of its own, so a mkdir is usually two sections. The section of the new inode cannot read the
- * parent's row, so what it inherits is guessed (from the last mkdir's parent, or a read) and guarded in the parent's. */
+ * A directory gets a home of its own, so a mkdir is usually two sections. The section of the new
+ * inode cannot read the parent's row, so what it inherits is guessed (from the last mkdir's parent,
+ * or a read) and guarded in the parent's. */
 #include "metadata/create.h"
 
 #include <linux/fs.h>
@@ -114,8 +116,7 @@ static enum err create_attempt(struct fs_client *client, struct new_inode *new_i
     if (new_inode->target) {
         const struct operand values[SYMLINK_COLUMNS] = {
             [SYMLINK_INO] = operand_u64(attr->ino),
-            [SYMLINK_TARGET] =
-                operand_value(value_str(new_inode->target, new_inode->target_size)),
+            [SYMLINK_TARGET] = operand_value(value_str(new_inode->target, new_inode->target_size)),
         };
         (void)program_insert(program, client_table(client, TABLE_SYMLINK), values, ERR_CORRUPT);
     }
@@ -141,7 +142,8 @@ enum err create_inode(struct fs_client *client, struct new_inode *new_inode,
     attr.rdev = new_inode->rdev;
     attr.size = new_inode->target_size;
     if (S_ISREG(attr.mode)) new_inode->drops = open_drops(client->fs, ino);
-    /* Before anybody can find it: removed at once, it is purged only when the caller has forgotten it. */
+    /* Before anybody can find it: removed at once, it is purged only when the caller has forgotten
+     * it. */
     nlookup_add(client->fs->nlookup, ino, 1);
     struct retry retry = {0};
     do

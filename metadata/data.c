@@ -1,16 +1,18 @@
 /* File data: one object per file, made at the first write.
  *
- * What a byte of a file is: behind `size` nothing; behind `truncate_to` (when a cut is due) zero; else the object's byte, and
- * zero where the object has none. So an object may be shorter than its file, and, until the cut is made, longer.
+ * What a byte of a file is: behind `size` nothing; behind `truncate_to` (when a cut is due) zero;
+ * else the object's byte, and zero where the object has none. So an object may be shorter than its
+ * file, and, until the cut is made, longer.
  *
- * Truncation. The row gets the new size at once, in a transaction that also makes an orphan row saying where the object
- * must be cut. The cut itself waits until that transaction is on disk (db_flush): a crash before it leaves the old
- * size and all old bytes, a crash after it leaves the orphan row, which makes the next life cut. Writing needs the
- * cut done first; reading only respects it.
+ * Truncation. The row gets the new size at once, in a transaction that also makes an orphan row
+ * saying where the object must be cut. The cut itself waits until that transaction is on disk
+ * (db_flush): a crash before it leaves the old size and all old bytes, a crash after it leaves the
+ * orphan row, which makes the next life cut. Writing needs the cut done first; reading only
+ * respects it.
  *
- * A write holds `data` exclusively from the choice of its offset (O_APPEND) to the new size, so appends do not mix. A
- * truncation by a worker takes no such lock: it may come while a write is under way, and the write then counts as
- * before it.
+ * A write holds `data` exclusively from the choice of its offset (O_APPEND) to the new size, so
+ * appends do not mix. A truncation by a worker takes no such lock: it may come while a write is
+ * under way, and the write then counts as before it.
  *
  * Errors of syncing are kept per file and reported once to every handle, as Linux does. */
 #include <errno.h>
@@ -39,9 +41,9 @@ static void file_touch_atime(struct open_inode *inode, const struct fs_file *fil
     if (!inode->fs->relatime || (file->flags & O_NOATIME)) return;
     pthread_mutex_lock(&inode->mutex);
     int64_t now = fs_now();
-    bool due = !(inode->flags & FS_NOATIME) && (inode->atime <= inode->mtime ||
-                                                inode->atime <= inode->ctime ||
-                                                inode->atime < now - DAY_NS);
+    bool due = !(inode->flags & FS_NOATIME) &&
+               (inode->atime <= inode->mtime || inode->atime <= inode->ctime ||
+                inode->atime < now - DAY_NS);
     if (due) {
         inode->atime = now;
         open_mark_dirty(inode, DIRTY_ATIME);
@@ -66,8 +68,8 @@ static void changed(struct open_inode *inode, int fd, uint64_t end, uint64_t tru
 
 /* ---- cutting ---- */
 
-/* The cut is done: the orphan row goes, or, when the file has no name any more, stays for the purge. Left as it is
- * when a later truncation has made it say something else. */
+/* The cut is done: the orphan row goes, or, when the file has no name any more, stays for the
+ * purge. Left as it is when a later truncation has made it say something else. */
 static enum err cut_settle(struct fs_client *client, struct open_inode *inode, int64_t since)
 {
     struct program *program = client_begin(client, ino_home(inode->ino));
@@ -461,10 +463,10 @@ static enum err copy_objects(int from, uint64_t from_offset, int to, uint64_t to
         if (got == 0) break;
         if (got < 0) {
             uint64_t rest = 0;
-            enum err err = errno == ENOSPC && done ? ERR_NONE
-                                                   : copy_through_memory(from, from_offset + done,
-                                                                         to, to_offset + done,
-                                                                         size - done, &rest);
+            enum err err = errno == ENOSPC && done
+                               ? ERR_NONE
+                               : copy_through_memory(from, from_offset + done, to, to_offset + done,
+                                                     size - done, &rest);
             *ret_done = done + rest;
             return *ret_done ? ERR_NONE : err;
         }
@@ -491,7 +493,8 @@ static enum err copy_range(struct fs_io *io, uint64_t size, uint64_t there, uint
     }
     uint64_t copied = 0;
     if (there) err = copy_objects(from_fd, io->offset, to_fd, io->to_offset, there, &copied);
-    /* A short copy of what is there: the source's object ended, and zeros follow, unless there is no space. */
+    /* A short copy of what is there: the source's object ended, and zeros follow, unless there is
+     * no space. */
     struct stat stat;
     if (!err && copied < there && fstat(from_fd, &stat)) err = object_err(errno);
     bool partial = !err && copied < there && io->offset + copied < (uint64_t)stat.st_size;
@@ -659,7 +662,8 @@ enum err fs_flush_file(struct fs_client *client, struct fs_file *file)
 
 enum err fs_release_file(struct fs_client *client, struct fs_file *file)
 {
-    /* What cannot be reported now stays in the dirty list, which holds the inode, and is tried again. */
+    /* What cannot be reported now stays in the dirty list, which holds the inode, and is tried
+     * again. */
     enum err err = open_report(client, file->inode);
     open_put(file->inode);
     free(file);

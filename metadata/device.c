@@ -3,14 +3,15 @@
  *     DIR/DEVICE                     one line: the identity, which belongs to one store
  *     DIR/LLLLLLLL/SSSSSS/SS/INO     an object
  *
- * LLLLLLLL is the life in which the inode was made, SSSSSS and SS the bits above the lowest eight of the
- * number's sequence, INO the number; all hexadecimal. Numbers are given out in order, so files made together lie
- * together and few directories are in use at a time. The life is part of the name for two reasons: a number that a crash
- * took back and that is given out again never meets the object of its former life, and after a crash only objects of
- * the last life can have lost their inode (life.c looks for those).
+ * LLLLLLLL is the life in which the inode was made, SSSSSS and SS the bits above the lowest eight
+ * of the number's sequence, INO the number; all hexadecimal. Numbers are given out in order, so
+ * files made together lie together and few directories are in use at a time. The life is part of
+ * the name for two reasons: a number that a crash took back and that is given out again never meets
+ * the object of its former life, and after a crash only objects of the last life can have lost
+ * their inode (life.c looks for those).
  *
- * A directory is made and its name synced to disk before an object can be in it, under one mutex, so that syncing the
- * directory that holds an object makes the object's whole path durable. */
+ * A directory is made and its name synced to disk before an object can be in it, under one mutex,
+ * so that syncing the directory that holds an object makes the object's whole path durable. */
 #include "metadata/device.h"
 
 #include <dirent.h>
@@ -77,12 +78,13 @@ static enum err check_identity(int fd, const char *dir, const char *identity, bo
     int file = openat(fd, "DEVICE", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (file < 0 && errno == ENOENT && fresh) {
         enum err err = write_identity(fd, identity);
-        return err ? diag_set(diag, err, "%s: cannot mark the data directory: %s", dir, err_text(err))
+        return err ? diag_set(diag, err, "%s: cannot mark the data directory: %s", dir,
+                              err_text(err))
                    : ERR_NONE;
     }
     if (file < 0 && errno == ENOENT)
-        return diag_set(diag, ERR_INVALID, "%s does not hold this store's data: it has no file DEVICE",
-                        dir);
+        return diag_set(diag, ERR_INVALID,
+                        "%s does not hold this store's data: it has no file DEVICE", dir);
     if (file < 0)
         return diag_set(diag, err_from_errno(errno), "%s/DEVICE: %s", dir, strerror(errno));
     char line[DEVICE_IDENTITY_SIZE + 1];
@@ -155,9 +157,9 @@ static void object_path(struct object_id id, int depth, char path[PATH_SIZE])
 {
     uint64_t sequence = id.ino & ((UINT64_C(1) << HOME_SHIFT) - 1);
     static const uint8_t sizes[] = {0, 8, 15, 18, 33};
-    int size = snprintf(path, PATH_SIZE, "%08x/%06x/%02x/%014llx", id.life,
-                        (unsigned)(sequence >> 16), (unsigned)(sequence >> 8 & 0xff),
-                        (unsigned long long)id.ino);
+    int size =
+        snprintf(path, PATH_SIZE, "%08x/%06x/%02x/%014llx", id.life, (unsigned)(sequence >> 16),
+                 (unsigned)(sequence >> 8 & 0xff), (unsigned long long)id.ino);
     (void)size;
     path[sizes[depth]] = 0;
 }
@@ -254,8 +256,7 @@ static enum err each_number(int parent, const char *path, size_t digits,
     enum err err = ERR_NONE;
     const struct dirent *entry;
     while (!err && (entry = readdir(dir))) {
-        if (strlen(entry->d_name) != digits ||
-            strspn(entry->d_name, "0123456789abcdef") != digits)
+        if (strlen(entry->d_name) != digits || strspn(entry->d_name, "0123456789abcdef") != digits)
             continue; /* not ours */
         err = each(context, fd, entry->d_name);
     }

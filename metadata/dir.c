@@ -1,11 +1,13 @@
 /* Reading directories.
  *
- * Entries come in the order of (hash, name) straight from the primary key of `dentry`, some at a time, so a directory of any
- * size streams. The cookie of an entry is its hash plus its rank among the names with the same hash (0 but in
- * about one directory in a million of a million names; see names.c). Reading behind a cookie starts at its hash and
- * skips what was already given; entries made or removed in between move no other entry, except within such a group.
+ * Entries come in the order of (hash, name) straight from the primary key of `dentry`, some at a
+ * time, so a directory of any size streams. The cookie of an entry is its hash plus its rank among
+ * the names with the same hash (0 but in about one directory in a million of a million names; see
+ * names.c). Reading behind a cookie starts at its hash and skips what was already given; entries
+ * made or removed in between move no other entry, except within such a group.
  *
- * With attributes, the inodes on the same worker come with the scan; the others (subdirectories, mostly) are read after it. */
+ * With attributes, the inodes on the same worker come with the scan; the others (subdirectories,
+ * mostly) are read after it. */
 #include <string.h>
 
 #include "metadata/open.h"
@@ -21,6 +23,7 @@ struct listing {
     uint32_t count;
     uint64_t cookie; /* of the last entry */
     bool end;
+    bool untouched; /* the access time could not be changed: read without */
     uint64_t epoch;
 };
 
@@ -29,7 +32,8 @@ static const char *keep_name(struct fs_client *client, const void *bytes, uint32
     return arena_copy(&client->arena, bytes, size);
 }
 
-/* An entry's attributes are complete when nothing was reported since the epoch; else they are read again. */
+/* An entry's attributes are complete when nothing was reported since the epoch; else they are read
+ * again. */
 static void entry_overlay(struct fs_client *client, const struct listing *listing,
                           struct fs_dirent *entry)
 {
@@ -60,11 +64,11 @@ static enum err add_dots(struct listing *listing, const struct fs_attr *attr)
 }
 
 struct batch {
-    uint8_t row;  /* step that read the directory's inode, when it did */
+    uint8_t row; /* step that read the directory's inode, when it did */
     uint8_t scan;
     uint32_t limit;
-    uint64_t hash;  /* where it starts */
-    uint32_t skip;  /* so many entries with this very hash were given before */
+    uint64_t hash; /* where it starts */
+    uint32_t skip; /* so many entries with this very hash were given before */
 };
 
 static struct batch batch_begin(struct fs_client *client, const struct listing *listing)
@@ -76,7 +80,7 @@ static struct batch batch_begin(struct fs_client *client, const struct listing *
         batch.row = program_read(program, client_table(client, TABLE_INODE), &key, ERR_ESTALE);
         guard_equal(program, batch.row, INODE_TYPE, FS_DIR, ERR_ENOTDIR);
         program_output(program, attr_columns, ATTR_COLUMN_COUNT);
-        if (client->fs->relatime && listing->cookie == 0)
+        if (client->fs->relatime && listing->cookie == 0 && !listing->untouched)
             touch_atime(client, batch.row, listing->ino, fs_now());
     }
     if (listing->cookie <= COOKIE_DOT_DOT) {
@@ -209,6 +213,11 @@ enum err fs_readdir(struct fs_client *client, uint64_t ino, uint64_t cookie, boo
         do
             err = list_attempt(client, &listing);
         while (client_again(client, &retry, &err));
+        /* A store that takes no changes (a full disk) can still be read. */
+        if (err && listing.cookie == 0 && !listing.untouched) {
+            listing.untouched = true;
+            err = ERR_NONE;
+        }
     }
     for (uint32_t i = 0; plus && i < listing.count; i++)
         missing |= !entries[i].has_attr && entries[i].cookie > COOKIE_DOT_DOT;

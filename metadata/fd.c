@@ -1,13 +1,14 @@
 /* The descriptor cache.
  *
- * One for the process, as the limit it watches over is: a list of open descriptors, the one used longest ago first. When there
- * are as many as allowed (half of what the process may have), or the system refuses another, the oldest that no
- * operation is using is closed; its inode opens it again when it needs it.
+ * One for the process, as the limit it watches over is: a list of open descriptors, the one used
+ * longest ago first. When there are as many as allowed (half of what the process may have), or the
+ * system refuses another, the oldest that no operation is using is closed; its inode opens it again
+ * when it needs it.
  *
- * Opening blocks on the disk, so it is done without the lock; of two that open the same object at once the second closes
- * its own again. The first opening in a life looks at the object's length: what lies behind the size that the
- * row had then was written by a life that ended before it could report it, and is cut off. The caller
- * holds inode->data, so nobody writes meanwhile. */
+ * Opening blocks on the disk, so it is done without the lock; of two that open the same object at
+ * once the second closes its own again. The first opening in a life looks at the object's length:
+ * what lies behind the size that the row had then was written by a life that ended before it could
+ * report it, and is cut off. The caller holds inode->data, so nobody writes meanwhile. */
 #include "metadata/fd.h"
 
 #include <errno.h>

@@ -50,8 +50,8 @@ enum err fs_open_file(struct fs_client *client, uint64_t ino, int flags, struct 
 }
 
 /* O_CREAT of a name that exists. */
-static enum err open_existing(struct fs_client *client, uint64_t parent, const char *name, int flags,
-                              struct fs_attr *ret_attr, struct fs_file **ret_file)
+static enum err open_existing(struct fs_client *client, uint64_t parent, const char *name,
+                              int flags, struct fs_attr *ret_attr, struct fs_file **ret_file)
 {
     struct fs_attr attr;
     enum err err = fs_lookup(client, parent, name, &attr);

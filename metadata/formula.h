@@ -1,5 +1,5 @@
-/* Small expressions for guards and assignments, built on the stack: program_* copy them into the program at once. Private
- * to metadata/.
+/* Small expressions for guards and assignments, built on the stack: program_* copy them into the
+ * program at once. Private to metadata/.
  *
  * All columns of the tables are unsigned (KIND_U64) but times (KIND_I64) and names (KIND_STR). */
 #ifndef METADATA_FORMULA_H
@@ -33,9 +33,9 @@ static inline uint16_t formula_const(struct formula *formula, struct value value
 {
     ASSERT(formula->expr.const_count < FORMULA_CONSTS_MAX);
     formula->consts[formula->expr.const_count] = value;
-    return formula_add(formula, (struct expr_ins){.op = EXPR_CONST,
-                                                  .kind = value.kind,
-                                                  .x = formula->expr.const_count++});
+    return formula_add(
+        formula,
+        (struct expr_ins){.op = EXPR_CONST, .kind = value.kind, .x = formula->expr.const_count++});
 }
 
 static inline uint16_t formula_u64(struct formula *formula, uint64_t value)
@@ -51,16 +51,16 @@ static inline uint16_t formula_i64(struct formula *formula, int64_t value)
 static inline uint16_t formula_column(struct formula *formula, enum value_kind kind, uint8_t step,
                                       uint16_t column)
 {
-    return formula_add(formula, (struct expr_ins){.op = EXPR_COLUMN,
-                                                  .kind = (uint8_t)kind,
-                                                  .a = step,
-                                                  .x = column});
+    return formula_add(
+        formula,
+        (struct expr_ins){.op = EXPR_COLUMN, .kind = (uint8_t)kind, .a = step, .x = column});
 }
 
 static inline uint16_t formula_op2(struct formula *formula, enum expr_op op, enum value_kind kind,
                                    uint16_t a, uint16_t b)
 {
-    return formula_add(formula, (struct expr_ins){.op = (uint8_t)op, .kind = (uint8_t)kind, .a = a, .b = b});
+    return formula_add(formula,
+                       (struct expr_ins){.op = (uint8_t)op, .kind = (uint8_t)kind, .a = a, .b = b});
 }
 
 static inline uint16_t formula_op1(struct formula *formula, enum expr_op op, enum value_kind kind,
@@ -69,19 +69,18 @@ static inline uint16_t formula_op1(struct formula *formula, enum expr_op op, enu
     return formula_op2(formula, op, kind, a, 0);
 }
 
-static inline uint16_t formula_select(struct formula *formula, enum value_kind kind, uint16_t condition,
-                                      uint16_t then, uint16_t otherwise)
+static inline uint16_t formula_select(struct formula *formula, enum value_kind kind,
+                                      uint16_t condition, uint16_t then, uint16_t otherwise)
 {
-    return formula_add(formula, (struct expr_ins){.op = EXPR_SELECT,
-                                                  .kind = (uint8_t)kind,
-                                                  .a = condition,
-                                                  .b = then,
-                                                  .c = otherwise});
+    return formula_add(
+        formula,
+        (struct expr_ins){
+            .op = EXPR_SELECT, .kind = (uint8_t)kind, .a = condition, .b = then, .c = otherwise});
 }
 
 /* (step.column & bits) op 0, for op EQ or NE. */
-static inline uint16_t formula_bits(struct formula *formula, uint8_t step, uint16_t column, uint64_t bits,
-                                    enum expr_op op)
+static inline uint16_t formula_bits(struct formula *formula, uint8_t step, uint16_t column,
+                                    uint64_t bits, enum expr_op op)
 {
     uint16_t value = formula_column(formula, KIND_U64, step, column);
     uint16_t mask = formula_u64(formula, bits);
@@ -89,8 +88,8 @@ static inline uint16_t formula_bits(struct formula *formula, uint8_t step, uint1
     return formula_op2(formula, op, KIND_U64, masked, formula_u64(formula, 0));
 }
 
-static inline uint16_t formula_compare(struct formula *formula, enum expr_op op, uint8_t step, uint16_t column,
-                                       uint64_t value)
+static inline uint16_t formula_compare(struct formula *formula, enum expr_op op, uint8_t step,
+                                       uint16_t column, uint64_t value)
 {
     uint16_t a = formula_column(formula, KIND_U64, step, column);
     return formula_op2(formula, op, KIND_U64, a, formula_u64(formula, value));
@@ -99,8 +98,8 @@ static inline uint16_t formula_compare(struct formula *formula, enum expr_op op,
 /* ---- on the program's open step ---- */
 
 /* Guard: step.column op value. */
-static inline void guard_compare(struct program *program, enum expr_op op, uint8_t step, uint16_t column,
-                                 uint64_t value, enum err err)
+static inline void guard_compare(struct program *program, enum expr_op op, uint8_t step,
+                                 uint16_t column, uint64_t value, enum err err)
 {
     struct formula formula;
     formula_begin(&formula);
@@ -108,14 +107,14 @@ static inline void guard_compare(struct program *program, enum expr_op op, uint8
     program_guard(program, formula.expr, err);
 }
 
-static inline void guard_equal(struct program *program, uint8_t step, uint16_t column, uint64_t value,
-                               enum err err)
+static inline void guard_equal(struct program *program, uint8_t step, uint16_t column,
+                               uint64_t value, enum err err)
 {
     guard_compare(program, EXPR_EQ, step, column, value, err);
 }
 
-static inline void guard_equal_i64(struct program *program, uint8_t step, uint16_t column, int64_t value,
-                                   enum err err)
+static inline void guard_equal_i64(struct program *program, uint8_t step, uint16_t column,
+                                   int64_t value, enum err err)
 {
     struct formula formula;
     formula_begin(&formula);
@@ -125,8 +124,8 @@ static inline void guard_equal_i64(struct program *program, uint8_t step, uint16
 }
 
 /* Guard: none of the bits is set. */
-static inline void guard_clear(struct program *program, uint8_t step, uint16_t column, uint64_t bits,
-                               enum err err)
+static inline void guard_clear(struct program *program, uint8_t step, uint16_t column,
+                               uint64_t bits, enum err err)
 {
     struct formula formula;
     formula_begin(&formula);
@@ -144,8 +143,8 @@ static inline void guard_never(struct program *program, enum err err)
 }
 
 /* Skip the open step unless step.column op value. */
-static inline void when_compare(struct program *program, enum expr_op op, uint8_t step, uint16_t column,
-                                uint64_t value)
+static inline void when_compare(struct program *program, enum expr_op op, uint8_t step,
+                                uint16_t column, uint64_t value)
 {
     struct formula formula;
     formula_begin(&formula);

@@ -1,7 +1,7 @@
 /* Opening and closing the file system of a store.
  *
- * The first opening makes the tables, marks the data directory as this store's, and makes the root. Every step can be repeated:
- * a start that was interrupted is finished by the next one. */
+ * The first opening makes the tables, marks the data directory as this store's, and makes the root.
+ * Every step can be repeated: a start that was interrupted is finished by the next one. */
 #include "metadata/fs.h"
 
 #include <stdio.h>
@@ -130,10 +130,8 @@ static enum err layout_insert(struct fs_client *client)
 {
     struct value key = value_u64(LAYOUT_FIRST);
     const struct operand values[LAYOUT_CLASS_COLUMNS] = {
-        [LAYOUT_CLASS_ID] = operand_u64(LAYOUT_FIRST),
-        [LAYOUT_CLASS_STRIPE_UNIT] = operand_u64(0),
-        [LAYOUT_CLASS_WIDTH] = operand_u64(1),
-        [LAYOUT_CLASS_MIRRORS] = operand_u64(1),
+        [LAYOUT_CLASS_ID] = operand_u64(LAYOUT_FIRST), [LAYOUT_CLASS_STRIPE_UNIT] = operand_u64(0),
+        [LAYOUT_CLASS_WIDTH] = operand_u64(1),         [LAYOUT_CLASS_MIRRORS] = operand_u64(1),
         [LAYOUT_CLASS_POOL] = operand_u64(POOL_FIRST),
     };
     return row_insert(client, TABLE_LAYOUT_CLASS, &key, values);

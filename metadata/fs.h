@@ -1,12 +1,13 @@
 /* The file system: POSIX operations as transactions on rows. Nothing here knows FUSE.
  *
- * struct fs is shared by all threads of a metadata server; struct fs_client belongs to one thread and holds its
- * database client and reused memory. Every operation is straight-line: it returns when it is done, with an ERR_E… value
- * (or ERR_NONE), and has then happened as a whole or not at all.
+ * struct fs is shared by all threads of a metadata server; struct fs_client belongs to one thread
+ * and holds its database client and reused memory. Every operation is straight-line: it returns
+ * when it is done, with an ERR_E… value (or ERR_NONE), and has then happened as a whole or not at
+ * all.
  *
- * Permissions: the caller's identity is passed where ownership, setgid inheritance or sticky rules need it; the kernel
- * checks mode bits (default_permissions), the operations re-check only what a second server could
- * have changed in between (types, emptiness, existence, link counts). */
+ * Permissions: the caller's identity is passed where ownership, setgid inheritance or sticky rules
+ * need it; the kernel checks mode bits (default_permissions), the operations re-check only what a
+ * second server could have changed in between (types, emptiness, existence, link counts). */
 #ifndef METADATA_FS_H
 #define METADATA_FS_H
 
@@ -28,7 +29,15 @@ enum {
 };
 #define FS_FILE_SIZE_MAX ((uint64_t)INT64_MAX)
 
-enum fs_type { FS_FILE = 1, FS_DIR = 2, FS_SYMLINK = 3, FS_FIFO = 4, FS_SOCKET = 5, FS_CHAR = 6, FS_BLOCK = 7 };
+enum fs_type {
+    FS_FILE = 1,
+    FS_DIR = 2,
+    FS_SYMLINK = 3,
+    FS_FIFO = 4,
+    FS_SOCKET = 5,
+    FS_CHAR = 6,
+    FS_BLOCK = 7
+};
 
 struct fs;
 struct fs_client;
@@ -43,38 +52,42 @@ struct fs_caller {
 struct fs_attr {
     uint64_t ino;
     uint64_t size;
-    uint64_t blocks; /* of 512 bytes */
+    uint64_t blocks;  /* of 512 bytes */
     int64_t atime_ns; /* since 1970-01-01 UTC; may be negative */
     int64_t mtime_ns;
     int64_t ctime_ns;
     int64_t btime_ns;
-    uint64_t parent; /* of a directory: its parent; of others: a directory that has an entry for it */
-    uint32_t mode;   /* type and permission bits, as st_mode */
+    uint64_t
+        parent;    /* of a directory: its parent; of others: a directory that has an entry for it */
+    uint32_t mode; /* type and permission bits, as st_mode */
     uint32_t uid;
     uint32_t gid;
     uint32_t nlink;
     uint32_t rdev;
     uint32_t generation;
-    uint32_t flags;  /* FS_IOC_GETFLAGS bits: APPEND, IMMUTABLE, NOATIME, NODUMP */
+    uint32_t flags; /* FS_IOC_GETFLAGS bits: APPEND, IMMUTABLE, NOATIME, NODUMP */
     uint32_t project;
 };
 
 struct fs_config {
     struct db *db;
-    const char *data_dir; /* the local device: objects are files below it; created when missing (0700) */
-    unsigned io_threads;  /* 0: 4 */
-    bool relatime;        /* atime as relatime does; else never updated by reads */
+    const char
+        *data_dir; /* the local device: objects are files below it; created when missing (0700) */
+    unsigned io_threads; /* 0: 4 */
+    bool relatime;       /* atime as relatime does; else never updated by reads */
 };
 
-/* Makes the tables of database `fs` and the root directory when the store is new; purges orphans of a former life. */
+/* Makes the tables of database `fs` and the root directory when the store is new; purges orphans of
+ * a former life. */
 MUST_USE enum err fs_open(const struct fs_config *config, struct fs **ret_fs, struct diag *diag);
 /* Reports pending sizes, ends the I/O threads. All fs_clients destroyed before. */
 MUST_USE enum err fs_close(struct fs *fs, struct diag *diag);
 MUST_USE enum err fs_client_create(struct fs *fs, struct db_client *client,
                                    struct fs_client **ret_client);
 void fs_client_destroy(struct fs_client *client);
-/* The serving process only: the number of lookups the kernel holds per inode, so that an unlinked inode lives until
- * it is forgotten. fs_lookup, create, mknod, mkdir, symlink, link and readdirplus entries count one each. */
+/* The serving process only: the number of lookups the kernel holds per inode, so that an unlinked
+ * inode lives until it is forgotten. fs_lookup, create, mknod, mkdir, symlink, link and readdirplus
+ * entries count one each. */
 void fs_forget(struct fs_client *client, uint64_t ino, uint64_t count);
 /* Counts one more, for an entry that readdirplus hands out. */
 void fs_remember(struct fs_client *client, uint64_t ino);
@@ -96,16 +109,25 @@ enum err fs_unlink(struct fs_client *client, const struct fs_caller *caller, uin
                    const char *name); /* EISDIR, EPERM (immutable, append-only) */
 enum err fs_rmdir(struct fs_client *client, const struct fs_caller *caller, uint64_t parent,
                   const char *name); /* ENOTDIR, ENOTEMPTY */
-/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE. EINVAL (into its own subtree), ENOTEMPTY, EISDIR, ENOTDIR, EEXIST. */
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE. EINVAL (into its own subtree), ENOTEMPTY, EISDIR,
+ * ENOTDIR, EEXIST. */
 enum err fs_rename(struct fs_client *client, const struct fs_caller *caller, uint64_t parent,
                    const char *name, uint64_t new_parent, const char *new_name, unsigned flags);
 
 /* ---- attributes ---- */
 enum err fs_getattr(struct fs_client *client, uint64_t ino, struct fs_attr *ret_attr);
 enum fs_set {
-    FS_SET_MODE = 1, FS_SET_UID = 2, FS_SET_GID = 4, FS_SET_SIZE = 8, FS_SET_ATIME = 16, FS_SET_MTIME = 32,
-    FS_SET_ATIME_NOW = 64, FS_SET_MTIME_NOW = 128, FS_SET_CTIME = 256,
-    FS_SET_KILL_SUID = 512, /* clear setuid, and setgid of a group-executable file: after a write or chown */
+    FS_SET_MODE = 1,
+    FS_SET_UID = 2,
+    FS_SET_GID = 4,
+    FS_SET_SIZE = 8,
+    FS_SET_ATIME = 16,
+    FS_SET_MTIME = 32,
+    FS_SET_ATIME_NOW = 64,
+    FS_SET_MTIME_NOW = 128,
+    FS_SET_CTIME = 256,
+    FS_SET_KILL_SUID =
+        512, /* clear setuid, and setgid of a group-executable file: after a write or chown */
 };
 enum err fs_setattr(struct fs_client *client, const struct fs_caller *caller, uint64_t ino,
                     unsigned set, const struct fs_attr *attr, struct fs_attr *ret_attr);
@@ -118,8 +140,9 @@ struct fs_statfs {
 };
 enum err fs_statfs(struct fs_client *client, struct fs_statfs *ret_statfs);
 
-/* ---- extended attributes ---- names with their prefix (user., trusted., security.); flags XATTR_CREATE, XATTR_REPLACE. ENODATA,
- * EEXIST, ERANGE (size > 0 and too small), EOPNOTSUPP (other prefixes), EPERM. *ret_size is the value's size. */
+/* ---- extended attributes ---- names with their prefix (user., trusted., security.); flags
+ * XATTR_CREATE, XATTR_REPLACE. ENODATA, EEXIST, ERANGE (size > 0 and too small), EOPNOTSUPP (other
+ * prefixes), EPERM. *ret_size is the value's size. */
 enum err fs_xattr_set(struct fs_client *client, const struct fs_caller *caller, uint64_t ino,
                       const char *name, const void *value, size_t size, int flags);
 enum err fs_xattr_get(struct fs_client *client, const struct fs_caller *caller, uint64_t ino,
@@ -129,23 +152,24 @@ enum err fs_xattr_list(struct fs_client *client, const struct fs_caller *caller,
 enum err fs_xattr_remove(struct fs_client *client, const struct fs_caller *caller, uint64_t ino,
                          const char *name);
 
-/* ---- directories ---- entries in the order of their cookies, which stay valid for ever: a seekable, streaming directory. "." has
- * cookie 1, ".." 2; the others are above. */
+/* ---- directories ---- entries in the order of their cookies, which stay valid for ever: a
+ * seekable, streaming directory. "." has cookie 1, ".." 2; the others are above. */
 struct fs_dirent {
     uint64_t ino;
-    uint64_t cookie; /* of this entry: reading goes on behind it */
+    uint64_t cookie;  /* of this entry: reading goes on behind it */
     const char *name; /* NUL-terminated, borrowed until the next call on this client */
     uint32_t name_size;
-    uint8_t type;    /* enum fs_type */
-    bool has_attr;   /* readdirplus: false when the inode is on another worker and was not fetched */
+    uint8_t type;  /* enum fs_type */
+    bool has_attr; /* readdirplus: false when the inode is on another worker and was not fetched */
     struct fs_attr attr;
 };
-/* Entries behind `cookie` (0: from the start), at most count. Fewer only at the end: 0 means end. plus: with attributes (fetched from
- * wherever they are). */
+/* Entries behind `cookie` (0: from the start), at most count. Fewer only at the end: 0 means end.
+ * plus: with attributes (fetched from wherever they are). */
 enum err fs_readdir(struct fs_client *client, uint64_t ino, uint64_t cookie, bool plus,
                     struct fs_dirent *entries, uint32_t count, uint32_t *ret_count);
 
-/* ---- open files and data ---- a handle is shared by threads; data calls run on the I/O threads and call back there. */
+/* ---- open files and data ---- a handle is shared by threads; data calls run on the I/O threads
+ * and call back there. */
 struct fs_file;
 enum err fs_open_file(struct fs_client *client, uint64_t ino, int flags, struct fs_file **ret_file);
 /* mknod and open in one. */
@@ -156,30 +180,34 @@ struct fs_io {
     struct fs_file *file;
     uint64_t offset;
     uint64_t size;
-    void *bytes;          /* read into, written from: the caller's until done */
-    enum err err;         /* outcome */
-    uint64_t result;      /* bytes done, or the offset found by seek */
-    int mode;             /* of fallocate and seek */
-    bool data_only;       /* of fsync */
-    void (*done)(struct fs_io *io); /* on an I/O thread, or on this one when it could be answered at once */
-    struct fs_io *next;   /* the queue's */
-    uint8_t op;           /* the queue's */
-    struct fs_file *to;   /* of copy */
+    void *bytes;     /* read into, written from: the caller's until done */
+    enum err err;    /* outcome */
+    uint64_t result; /* bytes done, or the offset found by seek */
+    int mode;        /* of fallocate and seek */
+    bool data_only;  /* of fsync */
+    void (*done)(
+        struct fs_io *io); /* on an I/O thread, or on this one when it could be answered at once */
+    struct fs_io *next;    /* the queue's */
+    uint8_t op;            /* the queue's */
+    struct fs_file *to;    /* of copy */
     uint64_t to_offset;
 };
 void fs_read(struct fs_client *client, struct fs_io *io);
-void fs_write(struct fs_client *client, struct fs_io *io);      /* O_APPEND of the handle is obeyed */
-void fs_fallocate(struct fs_client *client, struct fs_io *io);  /* KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE; else EOPNOTSUPP */
-void fs_seek(struct fs_client *client, struct fs_io *io);       /* SEEK_DATA, SEEK_HOLE; ENXIO */
-void fs_copy(struct fs_client *client, struct fs_io *io);       /* copy_file_range */
-void fs_fsync(struct fs_client *client, struct fs_io *io);      /* object, size and redo on disk when done */
+void fs_write(struct fs_client *client, struct fs_io *io); /* O_APPEND of the handle is obeyed */
+void fs_fallocate(struct fs_client *client,
+                  struct fs_io *io); /* KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE; else EOPNOTSUPP */
+void fs_seek(struct fs_client *client, struct fs_io *io); /* SEEK_DATA, SEEK_HOLE; ENXIO */
+void fs_copy(struct fs_client *client, struct fs_io *io); /* copy_file_range */
+void fs_fsync(struct fs_client *client,
+              struct fs_io *io); /* object, size and redo on disk when done */
 /* Size and times written so far become rows (close(2) of one descriptor). */
 enum err fs_flush_file(struct fs_client *client, struct fs_file *file);
 enum err fs_release_file(struct fs_client *client, struct fs_file *file);
 /* Everything: all pending sizes, redo. For fsync of directories (data_only false) and syncfs. */
 enum err fs_sync(struct fs_client *client);
 
-/* An absolute path within the file system to its inode, following no symbolic links; for reports. */
+/* An absolute path within the file system to its inode, following no symbolic links; for reports.
+ */
 enum err fs_path_lookup(struct fs_client *client, const char *path, struct fs_attr *ret_attr);
 
 #endif

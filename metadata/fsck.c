@@ -69,8 +69,17 @@ static const struct check checks[] = {
      "SELECT COUNT(*) FROM dentry WHERE type = 2"},
     {"unlinked inodes that are no orphans", "SELECT COUNT(*) FROM inode WHERE nlink = 0",
      "SELECT COUNT(*) FROM orphan o JOIN inode i ON i.ino = o.ino WHERE i.nlink = 0"},
+    {"orphans without an inode", "SELECT COUNT(*) FROM orphan",
+     "SELECT COUNT(*) FROM orphan o JOIN inode i ON i.ino = o.ino"},
+    /* With a size it is a file with a name whose object is being cut. */
     {"orphans that still have names",
-     "SELECT o.ino, i.nlink FROM orphan o JOIN inode i ON i.ino = o.ino WHERE i.nlink <> 0", NULL},
+     "SELECT o.ino, i.nlink FROM orphan o JOIN inode i ON i.ino = o.ino "
+     "WHERE i.nlink <> 0 AND o.size = 18446744073709551615",
+     NULL},
+    {"files with one name whose parent is not where their entry is",
+     "SELECT d.parent, d.ino, i.parent FROM dentry d JOIN inode i ON i.ino = d.ino "
+     "WHERE i.type <> 2 AND i.nlink = 1 AND i.parent <> 0 AND i.parent <> d.parent",
+     NULL},
     {"symbolic links without a target", "SELECT COUNT(*) FROM inode WHERE type = 3",
      "SELECT COUNT(*) FROM symlink s JOIN inode i ON i.ino = s.ino WHERE i.type = 3"},
     {"targets without a symbolic link", "SELECT COUNT(*) FROM symlink",

@@ -1,10 +1,11 @@
 /* Inode numbers: home (16 bits) << 37 | sequence (37 bits).
  *
- * The sequence is unique within a partition, not only within a home, so that a partition needs one counter however many homes
- * it holds; when partitions are split, both halves go on from the same counter and stay unique, because homes differ.
- * Every client reserves INO_RANGE_SIZE numbers at a time with one program, and loses what it has not used when it
- * ends: a number is never given out twice. The reservation commits before any use of its numbers in the same
- * partition, so a recovered store has the reservation of every number it knows. */
+ * The sequence is unique within a partition, not only within a home, so that a partition needs one
+ * counter however many homes it holds; when partitions are split, both halves go on from the same
+ * counter and stay unique, because homes differ. Every client reserves INO_RANGE_SIZE numbers at a
+ * time with one program, and loses what it has not used when it ends: a number is never given out
+ * twice. The reservation commits before any use of its numbers in the same partition, so a
+ * recovered store has the reservation of every number it knows. */
 #include "metadata/client.h"
 
 enum { INO_RANGE_SIZE = 4096 };

@@ -2,15 +2,15 @@
 #include "metadata/client.h"
 
 const uint16_t attr_columns[ATTR_COLUMN_COUNT] = {
-    INODE_INO,   INODE_TYPE,  INODE_MODE,  INODE_UID,        INODE_GID,   INODE_NLINK,
-    INODE_SIZE,  INODE_BLOCKS, INODE_ATIME, INODE_MTIME,     INODE_CTIME, INODE_BTIME,
-    INODE_RDEV,  INODE_GENERATION, INODE_FLAGS, INODE_PROJECT, INODE_PARENT,
+    INODE_INO,  INODE_TYPE,       INODE_MODE,  INODE_UID,     INODE_GID,    INODE_NLINK,
+    INODE_SIZE, INODE_BLOCKS,     INODE_ATIME, INODE_MTIME,   INODE_CTIME,  INODE_BTIME,
+    INODE_RDEV, INODE_GENERATION, INODE_FLAGS, INODE_PROJECT, INODE_PARENT,
 };
 
 uint32_t type_mode(enum fs_type type)
 {
     static const uint32_t modes[] = {
-        [FS_FILE] = S_IFREG, [FS_DIR] = S_IFDIR,    [FS_SYMLINK] = S_IFLNK, [FS_FIFO] = S_IFIFO,
+        [FS_FILE] = S_IFREG, [FS_DIR] = S_IFDIR,     [FS_SYMLINK] = S_IFLNK, [FS_FIFO] = S_IFIFO,
         [FS_CHAR] = S_IFCHR, [FS_SOCKET] = S_IFSOCK, [FS_BLOCK] = S_IFBLK};
     return type < ARRAY_SIZE(modes) ? modes[type] : 0;
 }

@@ -1,7 +1,8 @@
 /* The I/O threads and their queue.
  *
- * One queue, first in first out, for all threads; each has a client of its own, on which it sleeps while a worker runs
- * its program. Workers never wait for an I/O thread, so I/O threads may wait for workers, and no circle can form. */
+ * One queue, first in first out, for all threads; each has a client of its own, on which it sleeps
+ * while a worker runs its program. Workers never wait for an I/O thread, so I/O threads may wait
+ * for workers, and no circle can form. */
 #include "metadata/io.h"
 
 #include <pthread.h>

@@ -1,9 +1,10 @@
 /* Lives.
  *
- * Each opening of a store is a life with a number, which every inode made in it carries as its generation and every object as
- * part of its path. After a crash, recovery may take back inodes made shortly before it, while their objects, written
- * by the operating system in its own time, stay. Such an object is of the life that crashed, no other; so the next life
- * sweeps the objects of lives that did not end cleanly, in the background, and removes those without an inode.
+ * Each opening of a store is a life with a number, which every inode made in it carries as its
+ * generation and every object as part of its path. After a crash, recovery may take back inodes
+ * made shortly before it, while their objects, written by the operating system in its own time,
+ * stay. Such an object is of the life that crashed, no other; so the next life sweeps the objects
+ * of lives that did not end cleanly, in the background, and removes those without an inode.
  *
  * A removal cannot leave an object behind: see orphan.c for the order. */
 #include "metadata/life.h"
@@ -73,7 +74,8 @@ enum err life_begin(struct fs_client *client, uint32_t *ret_unclean_first)
     if (err) return err;
     if (last >= UINT32_MAX || clean > last) return ERR_CORRUPT;
     err = counter_set(client, life_name, last + 1);
-    /* Objects of this life must never meet those of one that crashed before its number was on disk. */
+    /* Objects of this life must never meet those of one that crashed before its number was on disk.
+     */
     if (!err) err = client_flush(client);
     if (err) return err;
     client->fs->life = (uint32_t)last + 1;

@@ -4,8 +4,8 @@
 
 #include "metadata/client.h"
 
-/* Begins a new life, durably; sets fs->life. *ret_unclean_first is the first of the lives before it that did not end cleanly
- * (0: all did). */
+/* Begins a new life, durably; sets fs->life. *ret_unclean_first is the first of the lives before it
+ * that did not end cleanly (0: all did). */
 MUST_USE enum err life_begin(struct fs_client *client, uint32_t *ret_unclean_first);
 /* Every life up to this one is known to have left no object without an inode. */
 MUST_USE enum err life_clean(struct fs_client *client, uint32_t life);

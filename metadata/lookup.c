@@ -1,14 +1,16 @@
 /* lookup and readlink, and walking an absolute path.
  *
- * A lookup is one program: the entry, and the inode when it lives in the same partition, as all but directories and files
- * linked or moved from elsewhere do. Only when there is no entry is the parent's row read, to tell ENOTDIR. An
- * inode in another partition takes a second program; it may be gone by then, and then so is the entry: look again. */
+ * A lookup is one program: the entry, and the inode when it lives in the same partition, as all but
+ * directories and files linked or moved from elsewhere do. Only when there is no entry is the
+ * parent's row read, to tell ENOTDIR. An inode in another partition takes a second program; it may
+ * be gone by then, and then so is the entry: look again. */
 #include <linux/fs.h>
 #include <string.h>
 
 #include "metadata/open.h"
 
-/* The entry's inode; its attributes, too, when it is in the same partition (else *ret_attr has only ino). */
+/* The entry's inode; its attributes, too, when it is in the same partition (else *ret_attr has only
+ * ino). */
 static enum err lookup_entry(struct fs_client *client, uint64_t parent, const struct name *name,
                              bool *ret_has_attr, struct fs_attr *ret_attr)
 {
@@ -65,10 +67,11 @@ static enum err lookup_attempt(struct fs_client *client, uint64_t parent, const 
     bool has_attr;
     enum err err = lookup_entry(client, parent, name, &has_attr, &attr);
     if (!err && !has_attr) err = inode_read(client, attr.ino, &attr);
-    if (err == ERR_ESTALE) return ERR_STALE;
+    if (err == ERR_ESTALE || (!err && attr.nlink == 0)) return ERR_STALE;
     if (err) return err;
     if (!open_overlay(fs, epoch, &attr)) {
-        /* A file's size was reported just now: read it again, in the order that fs_getattr keeps. */
+        /* A file's size was reported just now: read it again, in the order that fs_getattr keeps.
+         */
         err = fs_getattr(client, attr.ino, &attr);
         if (err == ERR_ESTALE) return ERR_STALE;
         if (err) return err;

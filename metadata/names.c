@@ -1,10 +1,11 @@
 /* Names: what is one, and its hash.
  *
- * A directory's entries are ordered by (hash, name). The hash is keyed (SipHash with the store's key), so nobody who does
- * not know the key can choose names that collide. Its 59 upper bits are the name's; the 4 low ones are zero and
- * belong to directory cookies (dir.c), where they tell apart the names that share a hash: in a directory of a
- * million names two share one with a chance of about one in a million. It stays below 2^63, since a cookie
- * is a signed offset to the kernel, and above the cookies of "." and "..". */
+ * A directory's entries are ordered by (hash, name). The hash is keyed (SipHash with the store's
+ * key), so nobody who does not know the key can choose names that collide. Its 59 upper bits are
+ * the name's; the 4 low ones are zero and belong to directory cookies (dir.c), where they tell
+ * apart the names that share a hash: in a directory of a million names two share one with a chance
+ * of about one in a million. It stays below 2^63, since a cookie is a signed offset to the kernel,
+ * and above the cookies of "." and "..". */
 #include "metadata/client.h"
 
 #include <string.h>

@@ -1,10 +1,12 @@
 /* References from the kernel and from open files, a compact concurrent hash.
  *
- * NLOOKUP_SHARDS tables, each under a mutex, of 16-byte entries: open addressing with linear probing, at most three
- * quarters full, entries moved back when one is removed (no tombstones), so a table holding many forgotten inodes
- * is as fast as a fresh one. A table shrinks when it is less than an eighth full.
+ * NLOOKUP_SHARDS tables, each under a mutex, of 16-byte entries: open addressing with linear
+ * probing, at most three quarters full, entries moved back when one is removed (no tombstones), so
+ * a table holding many forgotten inodes is as fast as a fresh one. A table shrinks when it is less
+ * than an eighth full.
  *
- * An entry exists while anything refers to its inode. Number 0 is no inode and marks a free place. */
+ * An entry exists while anything refers to its inode. Number 0 is no inode and marks a free place.
+ */
 #include "metadata/nlookup.h"
 
 #include <pthread.h>

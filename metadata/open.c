@@ -1,22 +1,27 @@
 /* Open files: a sharded hash of open inodes, and the list of dirty ones.
  *
- * While a file is open here, `size` of its open inode is the truth and the row follows: data operations change the open
- * inode and mark it dirty; a report (at flush, fsync, release, and about once a second) makes rows of it. A change of
- * the size by setattr goes to the open inode first and to the row at once (attr.c).
+ * While a file is open here, `size` of its open inode is the truth and the row follows: data
+ * operations change the open inode and mark it dirty; a report (at flush, fsync, release, and about
+ * once a second) makes rows of it. A change of the size by setattr goes to the open inode first and
+ * to the row at once (attr.c).
  *
- * A report is two programs: read the row, then change it under the guard that its ctime and size are still the ones read. Every
- * setattr gives the row another ctime, so a report that was computed before a truncation or utimens can never undo
- * it: it fails and is computed again from the open inode.
+ * A report is two programs: read the row, then change it under the guard that its ctime and size
+ * are still the ones read. Every setattr gives the row another ctime, so a report that was computed
+ * before a truncation or utimens can never undo it: it fails and is computed again from the open
+ * inode.
  *
- * A stat must see what was written before it, also while the row is behind. Whoever reads a row takes the epoch
- * before and lays over what is dirty after. A report raises the epoch before the inode becomes clean; so if the epoch
- * has not changed, an inode that is clean after the read was clean before it, and the row was up to date.
+ * A stat must see what was written before it, also while the row is behind. Whoever reads a row
+ * takes the epoch before and lays over what is dirty after. A report raises the epoch before the
+ * inode becomes clean; so if the epoch has not changed, an inode that is clean after the read was
+ * clean before it, and the row was up to date.
  *
- * References: a handle's, the dirty list's, a queued cut's, and short ones. The last to go takes the inode out of the
- * table. Between reading the row and putting a new inode into the table another one may have come, written, reported
- * and gone; `drops` of the shard tells, and the row is read again.
+ * References: a handle's, the dirty list's, a queued cut's, and short ones. The last to go takes
+ * the inode out of the table. Between reading the row and putting a new inode into the table
+ * another one may have come, written, reported and gone; `drops` of the shard tells, and the row is
+ * read again.
  *
- * Locks, in order: shard, then nothing (nlookup's own inside); inode->data, inode->mutex, dirty list. */
+ * Locks, in order: shard, then nothing (nlookup's own inside); inode->data, inode->mutex, dirty
+ * list. */
 #include "metadata/open.h"
 
 #include <stdlib.h>
@@ -235,8 +240,7 @@ static enum err inode_load(struct fs_client *client, uint64_t ino, struct open_i
     struct operand key = operand_u64(ino);
     uint8_t row_step = program_read(program, client_table(client, TABLE_INODE), &key, ERR_ESTALE);
     program_output(program, attr_columns, ATTR_COLUMN_COUNT);
-    uint8_t orphan_step =
-        program_read(program, client_table(client, TABLE_ORPHAN), &key, ERR_NONE);
+    uint8_t orphan_step = program_read(program, client_table(client, TABLE_ORPHAN), &key, ERR_NONE);
     program_flags(program, STEP_OPTIONAL);
     const uint16_t columns[] = {ORPHAN_SIZE, ORPHAN_SINCE};
     program_output(program, columns, 2);
@@ -295,7 +299,8 @@ enum err open_acquire_new(struct fs_client *client, const struct fs_attr *attr, 
     struct open_inode *inode = inode_new(client->fs, attr);
     if (!inode) return ERR_NO_MEMORY;
     inode->object = OBJECT_MISSING;
-    /* Somebody may have found, opened, written and closed the file already; then the row is no longer what it was. */
+    /* Somebody may have found, opened, written and closed the file already; then the row is no
+     * longer what it was. */
     if (shard_insert(shard_of(client->fs, attr->ino), &inode, drops)) {
         *ret_inode = inode;
         return ERR_NONE;
@@ -474,7 +479,8 @@ enum err open_report_all(struct fs_client *client, uint64_t before)
     struct open_table *table = client->fs->opens;
     struct open_inode *batch[BATCH];
     enum err result = ERR_NONE;
-    uint64_t left = atomic_load(&table->dirty_count) + BATCH; /* new ones must not keep this going */
+    uint64_t left =
+        atomic_load(&table->dirty_count) + BATCH; /* new ones must not keep this going */
     size_t count;
     do {
         count = 0;

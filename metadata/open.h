@@ -1,4 +1,5 @@
-/* Files that are open here, and what was written to them that their rows do not know yet. Private to metadata/. */
+/* Files that are open here, and what was written to them that their rows do not know yet. Private
+ * to metadata/. */
 #ifndef METADATA_OPEN_H
 #define METADATA_OPEN_H
 
@@ -18,7 +19,8 @@ enum object_state {
 
 #define TRUNCATE_NONE UINT64_MAX
 
-/* One per open file, shared by its handles; also while it is dirty or being cut. Fields below `mutex` are its. */
+/* One per open file, shared by its handles; also while it is dirty or being cut. Fields below
+ * `mutex` are its. */
 struct open_inode {
     struct fs *fs;
     uint64_t ino;
@@ -26,30 +28,32 @@ struct open_inode {
     _Atomic uint32_t refs;
     struct open_inode *next; /* the hash chain's */
 
-    /* Held by data operations on I/O threads, shared or exclusive, for as long as they take; never by workers. Order:
-     * data, then mutex. */
+    /* Held by data operations on I/O threads, shared or exclusive, for as long as they take; never
+     * by workers. Order: data, then mutex. */
     pthread_rwlock_t data;
 
-    pthread_mutex_t mutex; /* short: nothing blocks under it */
+    pthread_mutex_t mutex;  /* short: nothing blocks under it */
     pthread_cond_t settled; /* truncating went to 0; I/O threads wait for it */
-    uint32_t flags;        /* inode.flags */
-    uint64_t size;         /* what the file's size is */
-    uint64_t size_opened;  /* what it was when this was made: an object longer than that is of a lost life */
+    uint32_t flags;         /* inode.flags */
+    uint64_t size;          /* what the file's size is */
+    uint64_t size_opened; /* what it was when this was made: an object longer than that is of a lost
+                             life */
     uint64_t blocks;
     int64_t atime;
     int64_t mtime;
     int64_t ctime;
-    unsigned dirty;        /* enum open_dirty: the row is behind in these */
-    uint64_t dirty_count;  /* changes since it was made */
-    bool listed;           /* in the dirty list, which then holds a reference */
+    unsigned dirty;          /* enum open_dirty: the row is behind in these */
+    uint64_t dirty_count;    /* changes since it was made */
+    bool listed;             /* in the dirty list, which then holds a reference */
     uint64_t truncate_count; /* truncations since it was made */
-    uint64_t truncate_to;  /* the object's bytes behind it are void and must be cut off; TRUNCATE_NONE */
+    uint64_t
+        truncate_to; /* the object's bytes behind it are void and must be cut off; TRUNCATE_NONE */
     int64_t truncate_since; /* orphan.since of that */
-    uint64_t truncated_ns; /* fs_monotonic_ns when the last one's transaction had committed */
-    uint32_t truncating;   /* truncations whose transaction is under way */
-    enum err error;        /* the last failed sync */
+    uint64_t truncated_ns;  /* fs_monotonic_ns when the last one's transaction had committed */
+    uint32_t truncating;    /* truncations whose transaction is under way */
+    enum err error;         /* the last failed sync */
     uint64_t error_count;
-    bool name_unsynced;    /* the object was made and its name is not known to be on disk */
+    bool name_unsynced; /* the object was made and its name is not known to be on disk */
 
     /* Of the descriptor cache, under its mutex. */
     enum object_state object;
@@ -70,16 +74,18 @@ struct fs_file {
 };
 
 MUST_USE enum err open_table_create(struct open_table **ret_table);
-/* NULL is allowed. Inodes still in it (an unmount that closed no files, a report that failed) go, too. */
+/* NULL is allowed. Inodes still in it (an unmount that closed no files, a report that failed) go,
+ * too. */
 void open_table_destroy(struct open_table *table);
 
-/* The open inode of a regular file, with a reference; made from its row when there is none. ERR_ESTALE; ERR_EISDIR, ERR_ELOOP,
- * ERR_ENXIO for other types. */
-MUST_USE enum err open_acquire(struct fs_client *client, uint64_t ino, struct open_inode **ret_inode);
-/* The same for a file that this thread has just made: its row need not be read. `drops` is what open_drops gave before
- * anybody could know the number. */
-MUST_USE enum err open_acquire_new(struct fs_client *client, const struct fs_attr *attr, uint64_t drops,
-                                   struct open_inode **ret_inode);
+/* The open inode of a regular file, with a reference; made from its row when there is none.
+ * ERR_ESTALE; ERR_EISDIR, ERR_ELOOP, ERR_ENXIO for other types. */
+MUST_USE enum err open_acquire(struct fs_client *client, uint64_t ino,
+                               struct open_inode **ret_inode);
+/* The same for a file that this thread has just made: its row need not be read. `drops` is what
+ * open_drops gave before anybody could know the number. */
+MUST_USE enum err open_acquire_new(struct fs_client *client, const struct fs_attr *attr,
+                                   uint64_t drops, struct open_inode **ret_inode);
 uint64_t open_drops(struct fs *fs, uint64_t ino);
 /* With a reference; NULL when it is not open here. */
 struct open_inode *open_find(struct fs *fs, uint64_t ino);
@@ -99,15 +105,15 @@ MUST_USE enum err open_report_all(struct fs_client *client, uint64_t before);
 /* When the oldest dirty file became so (fs_monotonic_ns); UINT64_MAX when none is dirty. */
 uint64_t open_dirty_since(struct fs *fs);
 
-/* Rows read between open_epoch and open_overlay, with what open files hold back laid over. False: a report came in
- * between, and the row must be read again. */
+/* Rows read between open_epoch and open_overlay, with what open files hold back laid over. False: a
+ * report came in between, and the row must be read again. */
 uint64_t open_epoch(const struct fs *fs);
 bool open_overlay(struct fs *fs, uint64_t epoch, struct fs_attr *attr);
 
 /* ---- descriptors (I/O threads) ---- */
 
-/* The object's descriptor, which stays open until fd_release. create: made when missing; else ERR_NOT_FOUND. Cuts off what
- * a lost life left behind the file's end. object_err's errors. */
+/* The object's descriptor, which stays open until fd_release. create: made when missing; else
+ * ERR_NOT_FOUND. Cuts off what a lost life left behind the file's end. object_err's errors. */
 MUST_USE enum err fd_acquire(struct open_inode *inode, bool create, int *ret_fd);
 /* Only when it is open already: never blocks. -1 otherwise. */
 int fd_acquire_open(struct open_inode *inode);

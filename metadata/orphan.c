@@ -3,13 +3,13 @@
  * The order that loses nothing and leaves nothing behind, whenever the power goes:
  *
  *   1. the transaction that removes the last link makes the row in `orphan`;
- *   2. when nobody refers to the inode any more it is queued, and a batch begins with a flush, if it has any object:
- *      the removal of the names is on disk;
+ *   2. when nobody refers to the inode any more it is queued, and a batch begins with a flush, if
+ * it has any object: the removal of the names is on disk;
  *   3. the objects are removed;
  *   4. one program removes the inode's rows, the orphan row among them, and takes it off usage.
  *
- * A crash before 2 may bring the name back, with its object; a crash after it finds the orphan row and goes on with 3. The
- * same holds for cuts (data.c). */
+ * A crash before 2 may bring the name back, with its object; a crash after it finds the orphan row
+ * and goes on with 3. The same holds for cuts (data.c). */
 #include "metadata/orphan.h"
 
 #include <stdlib.h>
@@ -18,10 +18,13 @@
 #include "metadata/io.h"
 #include "metadata/open.h"
 
-enum { PURGE_STEPS_EACH = 5, PURGE_PROGRAM_MAX = PROGRAM_STEPS_MAX / PURGE_STEPS_EACH, XATTR_BATCH = 48 };
+enum {
+    PURGE_STEPS_EACH = 5,
+    PURGE_PROGRAM_MAX = PROGRAM_STEPS_MAX / PURGE_STEPS_EACH,
+    XATTR_BATCH = 48
+};
 
-void orphan_insert(struct fs_client *client, struct operand key, int when_last,
-                   int64_t now)
+void orphan_insert(struct fs_client *client, struct operand key, int when_last, int64_t now)
 {
     struct program *program = &client->program;
     /* One is there already when a cut is due; it then says so still. */
@@ -119,8 +122,8 @@ static int compare_attr(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Rows of all, sorted by number, a program for each group of one home. One that fails does not keep its
- * neighbours. */
+/* Rows of all, sorted by number, a program for each group of one home. One that fails does not keep
+ * its neighbours. */
 static enum err purge_groups(struct fs_client *client, const struct fs_attr *attrs, size_t count)
 {
     enum err result = ERR_NONE;
@@ -163,7 +166,8 @@ static enum err purge_prepare(struct fs_client *client, struct fs_attr *attrs, s
     for (size_t i = 0; i < *count; i++) {
         struct object_id id = {.ino = attrs[i].ino, .life = attrs[i].generation};
         err = objects && S_ISREG(attrs[i].mode) ? object_remove(device, id) : ERR_NONE;
-        if (!err && (attrs[i].flags & INODE_HAS_XATTR)) err = purge_xattrs_all(client, attrs[i].ino);
+        if (!err && (attrs[i].flags & INODE_HAS_XATTR))
+            err = purge_xattrs_all(client, attrs[i].ino);
         if (err)
             result = err; /* this one stays an orphan */
         else
@@ -208,8 +212,8 @@ static enum err recover_page(struct fs_client *client, uint16_t partition, uint6
     do {
         struct program *program = client_begin(client, partition);
         const struct operand behind = operand_u64(*after);
-        uint8_t scan = program_scan(program, client_table(client, TABLE_ORPHAN), 0, NULL, 0, &behind,
-                                    1, false, PAGE);
+        uint8_t scan = program_scan(program, client_table(client, TABLE_ORPHAN), 0, NULL, 0,
+                                    &behind, 1, false, PAGE);
         const uint16_t columns[] = {ORPHAN_INO};
         program_output(program, columns, 1);
         const uint16_t links[] = {INODE_NLINK};

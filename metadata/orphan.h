@@ -1,5 +1,6 @@
-/* What is done in the background: purging inodes that nobody refers to any more, cutting objects of truncated files,
- * reporting files that stay dirty, and cleaning up after a life that ended in a crash. Private to metadata/. */
+/* What is done in the background: purging inodes that nobody refers to any more, cutting objects of
+ * truncated files, reporting files that stay dirty, and cleaning up after a life that ended in a
+ * crash. Private to metadata/. */
 #ifndef METADATA_ORPHAN_H
 #define METADATA_ORPHAN_H
 
@@ -25,8 +26,8 @@ void background_drain(struct fs *fs);
 
 /* ---- orphan.c ---- */
 
-/* A step of the open section that makes the inode with this key operand an orphan; only when `when_last` (a step that
- * fetched it) says that this is its last link (-1: unconditionally). */
+/* A step of the open section that makes the inode with this key operand an orphan; only when
+ * `when_last` (a step that fetched it) says that this is its last link (-1: unconditionally). */
 void orphan_insert(struct fs_client *client, struct operand key, int when_last, int64_t now);
 /* All orphans of the store get their background work: at fs_open. */
 MUST_USE enum err orphan_recover(struct fs_client *client);

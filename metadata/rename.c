@@ -1,12 +1,14 @@
 /* rename(2), with RENAME_NOREPLACE and RENAME_EXCHANGE.
  *
- * Within a directory, to a name that is free, of an inode in the directory's partition: one program. Everything else reads both
- * entries, their inodes and directories, decides, and changes all rows in one transaction under guards (change.h).
+ * Within a directory, to a name that is free, of an inode in the directory's partition: one
+ * program. Everything else reads both entries, their inodes and directories, decides, and changes
+ * all rows in one transaction under guards (change.h).
  *
- * No cycle can be made. A directory that gets another parent must not become its own ancestor, and two such moves at
- * once could do together what neither does alone. So each of them changes one row, the counter "move", under the guard that it
- * still has the value read before the ancestors were walked. Only such moves change the parent of a directory; so when the
- * guard holds, the ancestors are at commit what they were on the walk. The loser of a race walks again. */
+ * No cycle can be made. A directory that gets another parent must not become its own ancestor, and
+ * two such moves at once could do together what neither does alone. So each of them changes one
+ * row, the counter "move", under the guard that it still has the value read before the ancestors
+ * were walked. Only such moves change the parent of a directory; so when the guard holds, the
+ * ancestors are at commit what they were on the walk. The loser of a race walks again. */
 #include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
@@ -129,7 +131,8 @@ static bool add_replaced(struct change *change, const struct fs_attr *attr, uint
     return inode->nlink_zero;
 }
 
-/* Moves that give a directory another parent: the ancestors, and the counter that keeps them as they are. */
+/* Moves that give a directory another parent: the ancestors, and the counter that keeps them as
+ * they are. */
 static enum err add_move(struct fs_client *client, const struct rename *rename,
                          const struct found *from, const struct found *to, struct change *change)
 {
@@ -169,7 +172,8 @@ static enum err rename_attempt(struct fs_client *client, struct rename *rename)
     struct change change = {.now = fs_now()};
     err = add_move(client, rename, &from, &to, &change);
     if (err) return err;
-    if (to.present && to.attr.ino == from.attr.ino) return ERR_NONE; /* the same file: nothing happens */
+    if (to.present && to.attr.ino == from.attr.ino)
+        return ERR_NONE; /* the same file: nothing happens */
     err = rename_check(rename, &from, &to);
     if (err) return err;
 
@@ -192,9 +196,8 @@ static enum err rename_attempt(struct fs_client *client, struct rename *rename)
         old->ino = to.attr.ino;
         old->type = attr_type(&to.attr);
     }
-    struct change_dentry *new =
-        change_dentry(&change, to.present ? DENTRY_REPLACE : DENTRY_INSERT, rename->new_parent,
-                      &rename->new_name);
+    struct change_dentry *new = change_dentry(&change, to.present ? DENTRY_REPLACE : DENTRY_INSERT,
+                                              rename->new_parent, &rename->new_name);
     new->old_ino = to.attr.ino;
     new->ino = from.attr.ino;
     new->type = attr_type(&from.attr);

@@ -1,11 +1,12 @@
 /* The tables of database `fs`.
  *
- * Columns are ordered by number, as tables.h enumerates them; programs name them by number, SQL by name. An existing table
- * must have exactly these columns first (an administrator may add indexes, a later version columns).
+ * Columns are ordered by number, as tables.h enumerates them; programs name them by number, SQL by
+ * name. An existing table must have exactly these columns first (an administrator may add indexes,
+ * a later version columns).
  *
- * The primary key of `inode` is hashed only and `dentry` ordered only, and neither has another index: the budget is
- * 200 bytes for a file, both rows and indexes together. `orphan` and `xattr` are ordered because they are scanned by
- * prefix.
+ * The primary key of `inode` is hashed only and `dentry` ordered only, and neither has another
+ * index: the budget is 200 bytes for a file, both rows and indexes together. `orphan` and `xattr`
+ * are ordered because they are scanned by prefix.
  *
  * Names and targets are bytes, not text: VARBINARY refuses none. */
 #include "metadata/tables.h"
@@ -26,7 +27,8 @@ struct table_spec {
     const char *name;
     const struct column_spec *columns;
     uint8_t column_count;
-    uint8_t key_count; /* the first columns are the primary key; the first of all the partition key */
+    uint8_t
+        key_count; /* the first columns are the primary key; the first of all the partition key */
     uint8_t index_kind;
     uint8_t partition_by;
 };
@@ -108,7 +110,7 @@ static const struct column_spec layout_class_columns[] = {
 
 #define TABLE(name, keys, kind, by)                                                                \
     {                                                                                              \
-        #name, name##_columns, ARRAY_SIZE(name##_columns), keys, kind, by                          \
+#name, name##_columns, ARRAY_SIZE(name##_columns), keys, kind, by                          \
     }
 static const struct table_spec specs[TABLE_COUNT] = {
     [TABLE_INODE] = TABLE(inode, 1, INDEX_HASH, PARTITION_BY_HOME),

@@ -1,7 +1,8 @@
 /* The tables of database `fs`: their columns, and how they are made. Private to metadata/.
  *
- * Where rows live: an inode in the partition of its home (bits 37 to 52 of its number), a directory's entries with the
- * directory's inode, everything about one inode with that inode. usage and ino_range have a row set per partition. */
+ * Where rows live: an inode in the partition of its home (bits 37 to 52 of its number), a
+ * directory's entries with the directory's inode, everything about one inode with that inode. usage
+ * and ino_range have a row set per partition. */
 #ifndef METADATA_TABLES_H
 #define METADATA_TABLES_H
 
@@ -28,7 +29,8 @@ enum inode_column {
     INODE_GENERATION, /* the life (see life.c) in which it was made */
     INODE_FLAGS,      /* FS_IOC_GETFLAGS bits and enum inode_flag */
     INODE_PROJECT,
-    INODE_PARENT, /* a directory that has an entry for it; 0: not known (one of several links was removed) */
+    INODE_PARENT, /* a directory that has an entry for it; 0: not known (one of several links was
+                     removed) */
     INODE_LAYOUT_CLASS,
     INODE_COLUMNS,
 };
@@ -36,11 +38,18 @@ enum inode_column {
 /* Bits of inode.flags that are ours: chosen where Linux has none that a user may set. */
 enum inode_flag { INODE_HAS_XATTR = 1 << 30 };
 
-enum dentry_column { DENTRY_PARENT, DENTRY_HASH, DENTRY_NAME, DENTRY_INO, DENTRY_TYPE, DENTRY_COLUMNS };
+enum dentry_column {
+    DENTRY_PARENT,
+    DENTRY_HASH,
+    DENTRY_NAME,
+    DENTRY_INO,
+    DENTRY_TYPE,
+    DENTRY_COLUMNS
+};
 enum symlink_column { SYMLINK_INO, SYMLINK_TARGET, SYMLINK_COLUMNS };
 enum xattr_column { XATTR_INO, XATTR_NAME, XATTR_VALUE, XATTR_COLUMNS };
-/* An inode with background work to do on its object. With nlink 0: to be purged when nobody has it open. Else: bytes of
- * the object behind `size` are of before a truncation and must be cut off. */
+/* An inode with background work to do on its object. With nlink 0: to be purged when nobody has it
+ * open. Else: bytes of the object behind `size` are of before a truncation and must be cut off. */
 enum orphan_column { ORPHAN_INO, ORPHAN_SIZE, ORPHAN_SINCE, ORPHAN_COLUMNS };
 enum usage_column {
     USAGE_SLOT, /* the partition's number */
@@ -55,7 +64,14 @@ enum usage_column {
 enum ino_range_column { INO_RANGE_SLOT, INO_RANGE_NEXT, INO_RANGE_COLUMNS };
 /* Single values: "life", "life_clean" (life.c), "move" (rename.c). */
 enum counter_column { COUNTER_NAME, COUNTER_VALUE, COUNTER_COLUMNS };
-enum device_column { DEVICE_ID, DEVICE_KIND, DEVICE_POOL, DEVICE_IDENTITY, DEVICE_LOCATION, DEVICE_COLUMNS };
+enum device_column {
+    DEVICE_ID,
+    DEVICE_KIND,
+    DEVICE_POOL,
+    DEVICE_IDENTITY,
+    DEVICE_LOCATION,
+    DEVICE_COLUMNS
+};
 enum layout_class_column {
     LAYOUT_CLASS_ID,
     LAYOUT_CLASS_STRIPE_UNIT, /* 0: the whole file is one stripe */
@@ -84,8 +100,8 @@ struct tables {
     const struct table_def *at[TABLE_COUNT];
 };
 
-/* Makes those that are missing. ERR_VERSION when one is there that this program does not know; what db_create_table
- * returns. */
+/* Makes those that are missing. ERR_VERSION when one is there that this program does not know; what
+ * db_create_table returns. */
 MUST_USE enum err tables_create(struct db_client *client, struct diag *diag);
 /* ERR_TABLE_UNKNOWN when one is missing. */
 MUST_USE enum err tables_find(const struct catalog *catalog, struct tables *ret_tables);

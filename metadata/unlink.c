@@ -1,7 +1,8 @@
 /* unlink and rmdir.
  *
- * A file whose inode is in its directory's partition is removed by one program, which decides everything itself; that its
- * inode is elsewhere shows as ERR_WRONG_PARTITION, and then, as for directories, the change is prepared by reading. */
+ * A file whose inode is in its directory's partition is removed by one program, which decides
+ * everything itself; that its inode is elsewhere shows as ERR_WRONG_PARTITION, and then, as for
+ * directories, the change is prepared by reading. */
 #include <linux/fs.h>
 
 #include "metadata/change.h"
@@ -9,7 +10,8 @@
 
 enum { PROTECT = FS_IMMUTABLE_FL | FS_APPEND_FL };
 
-/* inode.parent of a file that loses its entry in `parent` but keeps others: not known, if it was this one. */
+/* inode.parent of a file that loses its entry in `parent` but keeps others: not known, if it was
+ * this one. */
 static void set_parent_lost(struct program *program, uint8_t victim, uint64_t parent)
 {
     struct formula formula;

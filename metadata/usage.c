@@ -1,7 +1,9 @@
-/* Usage: for each partition, project, user and group the number of inodes and the sums of their sizes and blocks, changed in the
- * transaction that changes the inode, so that they equal a recount at every moment (fsck.c has the query).
+/* Usage: for each partition, project, user and group the number of inodes and the sums of their
+ * sizes and blocks, changed in the transaction that changes the inode, so that they equal a recount
+ * at every moment (fsck.c has the query).
  *
- * A new total is computed as total + new - old, in that order: unsigned and never below zero on the way. */
+ * A new total is computed as total + new - old, in that order: unsigned and never below zero on the
+ * way. */
 #include "metadata/client.h"
 
 static struct operand usage_sum(struct formula *formula, uint8_t own, uint16_t column, uint64_t add,
@@ -62,7 +64,8 @@ void usage_resize(struct fs_client *client, uint16_t slot, uint8_t step, uint64_
     struct program *program = &client->program;
     struct formula formula;
     uint8_t own = usage_update(client, slot, step);
-    program_set(program, USAGE_BYTES, usage_sum(&formula, own, USAGE_BYTES, bytes, step, INODE_SIZE));
+    program_set(program, USAGE_BYTES,
+                usage_sum(&formula, own, USAGE_BYTES, bytes, step, INODE_SIZE));
     program_set(program, USAGE_BLOCKS,
                 usage_sum(&formula, own, USAGE_BLOCKS, blocks, step, INODE_BLOCKS));
 }

@@ -1,8 +1,8 @@
 /* Extended attributes: rows of `xattr`, beside their inode.
  *
- * An inode that ever had one carries INODE_HAS_XATTR, so that purging the others costs no search. Setting and removing changes
- * ctime. Names are those that Linux passes on: user.* (on files and directories only), trusted.* (root only),
- * security.* (the kernel has checked). */
+ * An inode that ever had one carries INODE_HAS_XATTR, so that purging the others costs no search.
+ * Setting and removing changes ctime. Names are those that Linux passes on: user.* (on files and
+ * directories only), trusted.* (root only), security.* (the kernel has checked). */
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/xattr.h>
@@ -18,7 +18,8 @@ static enum err name_class(const char *name, uint32_t *ret_size, enum xattr_clas
     static const struct {
         const char *prefix;
         enum xattr_class class;
-    } classes[] = {{"user.", XATTR_USER}, {"trusted.", XATTR_TRUSTED}, {"security.", XATTR_SECURITY}};
+    } classes[] = {
+        {"user.", XATTR_USER}, {"trusted.", XATTR_TRUSTED}, {"security.", XATTR_SECURITY}};
     size_t size = strnlen(name, FS_XATTR_NAME_SIZE_MAX + 1);
     if (size == 0 || size > FS_XATTR_NAME_SIZE_MAX) return ERR_ERANGE;
     for (size_t i = 0; i < ARRAY_SIZE(classes); i++) {
@@ -66,7 +67,8 @@ static void add_inode_step(struct fs_client *client, uint64_t ino, enum xattr_cl
 
 /* ---- list ---- */
 
-/* Names into the list as far as it goes; *ret_size is the size of all. `hidden`: without trusted.* */
+/* Names into the list as far as it goes; *ret_size is the size of all. `hidden`: without trusted.*
+ */
 static enum err list_once(struct fs_client *client, uint64_t ino, bool hidden, char *list,
                           size_t size, size_t *ret_size)
 {
@@ -119,8 +121,8 @@ enum err fs_xattr_list(struct fs_client *client, const struct fs_caller *caller,
 
 /* ---- set ---- */
 
-static enum err set_once(struct fs_client *client, uint64_t ino, const char *name, uint32_t name_size,
-                         enum xattr_class class, struct value value, int flags)
+static enum err set_once(struct fs_client *client, uint64_t ino, const char *name,
+                         uint32_t name_size, enum xattr_class class, struct value value, int flags)
 {
     struct program *program = client_begin(client, ino_home(ino));
     const struct table_def *table = client_table(client, TABLE_XATTR);
@@ -152,7 +154,8 @@ enum err fs_xattr_set(struct fs_client *client, const struct fs_caller *caller, 
     if (size > FS_XATTR_SIZE_MAX) return ERR_ENOSPC;
     if (class == XATTR_TRUSTED && caller->uid != 0) return ERR_EPERM;
     if (!(flags & XATTR_REPLACE)) {
-        /* listxattr(2) cannot give more than 64 KiB of names. Two at once may pass this by one name; harmless. */
+        /* listxattr(2) cannot give more than 64 KiB of names. Two at once may pass this by one
+         * name; harmless. */
         size_t listed;
         err = list_names(client, ino, false, NULL, 0, &listed);
         if (err) return err;
@@ -164,7 +167,8 @@ enum err fs_xattr_set(struct fs_client *client, const struct fs_caller *caller, 
     }
     struct retry retry = {0};
     do
-        err = set_once(client, ino, name, name_size, class, value_str(value, (uint32_t)size), flags);
+        err =
+            set_once(client, ino, name, name_size, class, value_str(value, (uint32_t)size), flags);
     while (client_again(client, &retry, &err));
     return err;
 }

@@ -8,10 +8,14 @@
  * primary key's values, varint number of columns, then varint column and value for each DELETE: the
  * primary key's values
  *
- *   A value: for a nullable column first u8, 1 for NULL (nothing follows) or 0. Then a zigzag
- * varint for signed integers, dates, times and DECIMAL (scaled to the column); a varint for
- * unsigned ones; 8 bytes for DOUBLE, 4 for FLOAT; varint size and bytes for strings (BINARY without
- * the zero bytes at its end).
+ *   A value: for a nullable column first u8, 1 for NULL (nothing follows) or 0. Then an integer for
+ *   integers, dates, times and DECIMAL (scaled to the column), signed ones in zigzag; 8 bytes for
+ *   DOUBLE, 4 for FLOAT; integer size and bytes for strings (BINARY without the zero bytes at its
+ * end).
+ *
+ *   An integer: a byte below f8 is the value; a byte f7 + n stands before its n bytes,
+ * little-endian, no more of them than needed. Columns are mostly small or full-width numbers, for
+ * which this is as short as a varint and takes no loop.
  *
  * Each changed row appears once, where it was first changed, with its net effect: the difference
  * between the version before the transaction and the row in place. A row that was inserted and
@@ -27,6 +31,7 @@
 #include "db/wire/schema.h"
 
 enum { OP_INSERT = 1, OP_UPDATE = 2, OP_DELETE = 3, OP_MASK = 3, OP_SAME_TABLE = 0x80 };
+enum { VALUE_HEAD_SIZE_MAX = 16, INTEGER_SMALL = 0xf8 };
 enum { CHANGE_SIZE_MAX = SCHEMA_COLUMNS_MAX * (SCHEMA_VAR_SIZE_MAX + 16) };
 
 static uint64_t zigzag(int64_t value)
@@ -39,36 +44,84 @@ static int64_t unzigzag(uint64_t value)
     return (int64_t)(value >> 1 ^ (0 - (value & 1)));
 }
 
-static void value_encode(const struct fragment *fragment, uint32_t row, uint16_t column,
-                         struct buf *buf)
+/* Writes up to 9 bytes behind what is reserved. */
+static inline uint8_t *integer_put(uint8_t *at, uint64_t value)
+{
+    if (value < INTEGER_SMALL) {
+        *at = (uint8_t)value;
+        return at + 1;
+    }
+    uint32_t size = (uint32_t)(71 - __builtin_clzll(value)) / 8;
+    *at = (uint8_t)(INTEGER_SMALL - 1 + size);
+    memcpy(at + 1, &value, sizeof(value));
+    return at + 1 + size;
+}
+
+static uint64_t integer_get(struct reader *reader)
+{
+    uint8_t first = reader_u8(reader);
+    if (first < INTEGER_SMALL) return first;
+    uint32_t size = first - (INTEGER_SMALL - 1u);
+    const uint8_t *at = reader_take(reader, size);
+    uint64_t value = 0;
+    if (!at) return 0;
+    memcpy(&value, at, size);
+    /* One value has one form. */
+    bool is_short = size == 1 ? value >= INTEGER_SMALL : value >> (8 * (size - 1)) != 0;
+    if (!is_short) reader->failed = true;
+    return value;
+}
+
+static uint8_t *string_put(const struct column_layout *layout, struct value value, struct buf *buf)
+{
+    uint32_t size = value.size;
+    if (layout->form == FORM_BINARY)
+        while (size && !value.bytes[size - 1])
+            size--;
+    if (!buf_reserve(buf, VALUE_HEAD_SIZE_MAX + (size_t)size)) return NULL;
+    uint8_t *at = buf->bytes + buf->size;
+    if (layout->null_offset) *at++ = 0;
+    at = integer_put(at, size);
+    if (size) memcpy(at, value.bytes, size);
+    return at + size;
+}
+
+static void value_encode(const struct fragment *fragment, const struct page *page, uint32_t slot,
+                         uint32_t column, struct buf *buf)
 {
     const struct column_layout *layout = &fragment->layouts[column];
-    struct value value = fragment_value(fragment, row, column);
-    if (layout->null_offset) buf_put_u8(buf, value.kind == KIND_NULL);
-    switch ((enum value_kind)value.kind) {
+    if (!buf_reserve(buf, VALUE_HEAD_SIZE_MAX)) return;
+    uint8_t *at = buf->bytes + buf->size;
+    const uint8_t *raw = page_raw(page, layout, slot);
+    if (layout->null_offset) {
+        bool is_null = page_is_null(page, layout, slot);
+        *at++ = is_null;
+        if (is_null) {
+            buf->size++;
+            return;
+        }
+    }
+    struct value value = page_value(page, layout, raw, false);
+    switch ((enum value_kind)layout->kind) {
     case KIND_NULL:
         break;
     case KIND_I64:
     case KIND_DEC:
-        buf_put_varint(buf, zigzag(value.i));
+        at = integer_put(at, zigzag(value.i));
         break;
     case KIND_U64:
-        buf_put_varint(buf, value.u);
+        at = integer_put(at, value.u);
         break;
     case KIND_F64:
-        if (layout->form == FORM_F32) {
-            float narrow = (float)value.f;
-            buf_put(buf, &narrow, sizeof(narrow));
-        } else {
-            buf_put_u64(buf, value.u);
-        }
+        memcpy(at, raw, sizeof(value.f));
+        at += layout->width;
         break;
     case KIND_STR:
-        while (layout->form == FORM_BINARY && value.size && !value.bytes[value.size - 1])
-            value.size--;
-        buf_put_bytes(buf, value.bytes, value.size);
+        at = string_put(layout, value, buf);
+        if (!at) return;
         break;
     }
+    buf->size = (size_t)(at - buf->bytes);
 }
 
 static void value_decode(const struct fragment *fragment, uint16_t column, struct reader *reader,
@@ -85,13 +138,13 @@ static void value_decode(const struct fragment *fragment, uint16_t column, struc
     case KIND_NULL:
         break;
     case KIND_I64:
-        *ret_value = value_i64(unzigzag(reader_varint(reader)));
+        *ret_value = value_i64(unzigzag(integer_get(reader)));
         break;
     case KIND_DEC:
-        *ret_value = value_dec(unzigzag(reader_varint(reader)), layout->scale);
+        *ret_value = value_dec(unzigzag(integer_get(reader)), layout->scale);
         break;
     case KIND_U64:
-        *ret_value = value_u64(reader_varint(reader));
+        *ret_value = value_u64(integer_get(reader));
         break;
     case KIND_F64:
         if (layout->form == FORM_F32) {
@@ -105,9 +158,10 @@ static void value_decode(const struct fragment *fragment, uint16_t column, struc
         }
         break;
     case KIND_STR: {
-        size_t size = 0;
-        const uint8_t *bytes = reader_bytes(reader, SCHEMA_VAR_SIZE_MAX, &size);
-        *ret_value = value_str(bytes, (uint32_t)size);
+        uint64_t size = integer_get(reader);
+        if (size > SCHEMA_VAR_SIZE_MAX) reader->failed = true;
+        const uint8_t *bytes = reader_take(reader, size);
+        *ret_value = value_str(bytes, bytes ? (uint32_t)size : 0);
         break;
     }
     }
@@ -155,38 +209,50 @@ static bool is_replaced(const struct net_change *net)
 static void key_encode(const struct net_change *net, struct buf *buf)
 {
     const struct index *primary = net->fragment->indexes[0];
+    const struct page *page = row_page(net->fragment, net->row);
     for (uint32_t i = 0; i < primary->column_count; i++)
-        value_encode(net->fragment, net->row, primary->columns[i], buf);
+        value_encode(net->fragment, page, row_slot(net->row), primary->columns[i], buf);
 }
 
 static void content_encode(const struct net_change *net, uint8_t op, struct buf *buf)
 {
     const struct fragment *fragment = net->fragment;
+    const struct page *page = row_page(fragment, net->row);
+    uint32_t slot = row_slot(net->row);
     if (op == OP_INSERT) {
         buf_put_varint(buf, fragment->column_count);
         for (uint32_t i = 0; i < fragment->column_count; i++)
-            value_encode(fragment, net->row, (uint16_t)i, buf);
+            value_encode(fragment, page, slot, i, buf);
         return;
     }
     key_encode(net, buf);
     if (op == OP_DELETE) return;
-    buf_put_varint(buf, (uint64_t)(__builtin_popcountll(net->columns.words[0]) +
-                                   __builtin_popcountll(net->columns.words[1])));
+    buf_put_u8(buf, (uint8_t)(__builtin_popcountll(net->columns.words[0]) +
+                              __builtin_popcountll(net->columns.words[1])));
     for (uint32_t word = 0; word < SCHEMA_COLUMNS_MAX / 64; word++) {
         for (uint64_t bits = net->columns.words[word]; bits; bits &= bits - 1) {
             uint32_t column = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            buf_put_varint(buf, column);
-            value_encode(fragment, net->row, (uint16_t)column, buf);
+            buf_put_u8(buf, (uint8_t)column);
+            value_encode(fragment, page, slot, column, buf);
         }
     }
 }
 
-static uint32_t varint_size(uint64_t value)
+/* Writes a varint into the byte left for it, moving what follows when it needs more: mostly one is
+ * enough. */
+static void varint_fill(struct buf *buf, size_t at, uint64_t value)
 {
-    uint32_t size = 1;
+    uint32_t more = 0;
+    for (uint64_t left = value >> 7; left; left >>= 7)
+        more++;
+    if (more) {
+        if (!buf_add(buf, more)) return;
+        memmove(buf->bytes + at + 1 + more, buf->bytes + at + 1, buf->size - more - at - 1);
+    }
+    uint8_t *out = buf->bytes + at;
     for (; value >= 0x80; value >>= 7)
-        size++;
-    return size;
+        *out++ = (uint8_t)(value | 0x80);
+    *out = (uint8_t)value;
 }
 
 static void change_encode(const struct net_change *net, uint8_t op, const struct fragment **last,
@@ -201,33 +267,22 @@ static void change_encode(const struct net_change *net, uint8_t op, const struct
         buf_put_varint(buf, fragment->table_id);
         buf_put_varint(buf, fragment->table->version);
     }
-    /* Most contents are under 128 bytes, so their size takes the one byte left for it. */
     size_t size_at = buf->size;
     buf_put_u8(buf, 0);
     content_encode(net, op, buf);
-    if (buf->failed) return;
-    size_t size = buf->size - size_at - 1;
-    uint32_t more = varint_size(size) - 1;
-    if (more) {
-        if (!buf_add(buf, more)) return;
-        memmove(buf->bytes + size_at + 1 + more, buf->bytes + size_at + 1, size);
-    }
-    uint8_t *at = buf->bytes + size_at;
-    for (; size >= 0x80; size >>= 7)
-        *at++ = (uint8_t)(size | 0x80);
-    *at = (uint8_t)size;
+    if (!buf->failed) varint_fill(buf, size_at, buf->size - size_at - 1);
 }
 
 void change_set_encode(const struct change_set *changes, struct buf *buf)
 {
-    struct net_change net;
+    size_t count_at = buf->size;
+    buf_put_u8(buf, 0);
     uint64_t count = 0;
-    for (uint32_t i = 0; i < changes->count; i++)
-        if (net_change_of(changes, changes->records[i], &net)) count += is_replaced(&net) ? 2 : 1;
-    buf_put_varint(buf, count);
     const struct fragment *last = NULL;
-    for (uint32_t i = 0; i < changes->count; i++) {
+    for (uint32_t i = 0; i < changes->count && !buf->failed; i++) {
+        struct net_change net;
         if (!net_change_of(changes, changes->records[i], &net)) continue;
+        count++;
         if (!net.was_live) {
             change_encode(&net, OP_INSERT, &last, buf);
         } else if (!net.is_live) {
@@ -235,10 +290,12 @@ void change_set_encode(const struct change_set *changes, struct buf *buf)
         } else if (is_replaced(&net)) {
             change_encode(&net, OP_DELETE, &last, buf);
             change_encode(&net, OP_INSERT, &last, buf);
+            count++;
         } else {
             change_encode(&net, OP_UPDATE, &last, buf);
         }
     }
+    if (!buf->failed) varint_fill(buf, count_at, count);
 }
 
 /* ---- replay ---- */
@@ -284,16 +341,16 @@ static enum err replay_update(struct fragment *fragment, struct change_set *chan
     if (err) return err;
     uint16_t columns[SCHEMA_COLUMNS_MAX];
     struct value values[SCHEMA_COLUMNS_MAX];
-    uint64_t count = reader_varint(reader);
+    uint32_t count = reader_u8(reader);
     if (reader->failed || count > fragment->column_count) return ERR_CORRUPT;
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t column = reader_varint(reader);
+        uint32_t column = reader_u8(reader);
         if (reader->failed || column >= fragment->column_count) return ERR_CORRUPT;
         columns[i] = (uint16_t)column;
         value_decode(fragment, columns[i], reader, &values[i]);
     }
     if (reader->failed || reader_left(reader)) return ERR_CORRUPT;
-    return as_damage(fragment_update(fragment, changes, row, columns, values, (uint32_t)count));
+    return as_damage(fragment_update(fragment, changes, row, columns, values, count));
 }
 
 static enum err replay_delete(struct fragment *fragment, struct change_set *changes,

@@ -143,7 +143,7 @@ static bool column_is_same(const struct fragment *fragment, uint32_t row, uint16
                            struct value value)
 {
     const struct column_layout *layout = &fragment->layouts[column];
-    struct value old = fragment_value(fragment, row, column);
+    struct value old = row_value(fragment, row, column);
     if (old.kind != value.kind) return false;
     if (old.kind == KIND_NULL) return true;
     if (old.kind != KIND_STR) {
@@ -353,7 +353,9 @@ static void write_row(struct fragment *fragment, uint32_t row, const struct valu
         uint8_t *raw = page_raw(page, layout, slot);
         bool is_null = values[i].kind == KIND_NULL;
         page_set_null(page, layout, slot, is_null);
-        if (layout->form == FORM_VAR)
+        if (layout->is_plain && !is_null)
+            raw_store(layout, values[i], raw);
+        else if (layout->form == FORM_VAR)
             memcpy(raw, &refs[var++], sizeof(*refs));
         else if (is_null)
             memset(raw, 0, layout->width);
@@ -414,18 +416,23 @@ enum err fragment_insert(struct fragment *fragment, struct change_set *changes,
                          const struct value *values, uint32_t *ret_row)
 {
     ASSERT_SLOW(!fragment->loading);
-    struct value fitted[SCHEMA_COLUMNS_MAX];
-    for (uint32_t i = 0; i < fragment->column_count; i++) {
-        enum err err = fragment_fit(fragment, i, values[i], &fitted[i]);
-        if (err) return err;
-    }
     const struct index *primary = fragment->indexes[0];
     struct value key_values[SCHEMA_KEY_COLUMNS_MAX];
-    for (uint32_t i = 0; i < primary->column_count; i++)
-        key_values[i] = fitted[primary->columns[i]];
+    for (uint32_t i = 0; i < primary->column_count; i++) {
+        uint16_t column = primary->columns[i];
+        enum err err = fragment_fit(fragment, column, values[column], &key_values[i]);
+        if (err) return err;
+    }
     struct primary_key key;
     enum err err = primary_key_make(fragment, key_values, &key);
     if (err) return err;
+    /* The bucket is on its way while the values are checked. */
+    if (fragment->hash) hash_index_prefetch(fragment->hash, key.hash);
+    struct value fitted[SCHEMA_COLUMNS_MAX];
+    for (uint32_t i = 0; i < fragment->column_count; i++) {
+        err = fragment_fit(fragment, i, values[i], &fitted[i]);
+        if (err) return err;
+    }
     uint32_t row;
     bool exists = fragment->hash && primary_find(fragment, &key, &row) == ERR_NONE;
     if (!exists) {

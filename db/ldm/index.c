@@ -22,7 +22,7 @@ static void key_values(const struct index *index, uint32_t row, const struct und
 {
     for (uint32_t i = 0; i < index->column_count; i++)
         values[i] = undo ? row_value_before(index->fragment, row, undo, index->columns[i])
-                         : fragment_value(index->fragment, row, index->columns[i]);
+                         : row_value(index->fragment, row, index->columns[i]);
 }
 
 /* Of values that were normalized before, when they came in. */
@@ -30,8 +30,8 @@ static uint32_t key_of_values(const struct index *index, const struct value *val
                               uint8_t key[SCHEMA_KEY_SIZE_MAX])
 {
     uint32_t size = 0;
-    enum err err = key_normalize(index->fragment->table, index->columns, index->column_count,
-                                 values, key, &size);
+    enum err err = key_normalize_fitted(index->fragment->table, index->columns, index->column_count,
+                                        values, key, &size);
     ASSERT(err == ERR_NONE);
     return size;
 }
@@ -68,7 +68,7 @@ static void tree_head_of(const void *context, uint32_t row, uint8_t head[16])
     uint32_t count = index->column_count < 2 ? 1 : 2;
     for (uint32_t i = 0; i < count; i++) {
         const struct column_layout *layout = &fragment->layouts[index->columns[i]];
-        values[i] = fragment_value(fragment, row, index->columns[i]);
+        values[i] = row_value(fragment, row, index->columns[i]);
         if (layout->form != FORM_U64 || layout->null_offset) count = 0;
     }
     memset(head, 0, 16);
@@ -86,7 +86,7 @@ static void tree_head_of(const void *context, uint32_t row, uint8_t head[16])
 
 static uint64_t hash_of_integer(const struct fragment *fragment, uint32_t row)
 {
-    return hash_u64(fragment_value(fragment, row, fragment->table->indexes[0].columns[0]).u);
+    return hash_u64(row_value(fragment, row, fragment->table->indexes[0].columns[0]).u);
 }
 
 /* The same from the normalized key: big-endian, the sign flipped in signed columns. */
@@ -96,7 +96,7 @@ static uint64_t hash_of_normalized(const struct fragment *fragment, const uint8_
     uint64_t value = 0;
     for (uint32_t i = 0; i < layout->width; i++)
         value = value << 8 | bytes[i];
-    if (layout->kind == KIND_I64) value += (uint64_t)layout->min; /* off the bias: from 0 */
+    value += layout->min; /* takes the bias of signed columns off */
     return hash_u64(value);
 }
 
@@ -194,8 +194,8 @@ enum err primary_key_make(const struct fragment *fragment, const struct value *v
     key->size = 0;
     if (fragment->hash_by_integer) key->hash = hash_u64(values[0].u);
     if (fragment->hash_by_integer && !primary->tree) return ERR_NONE;
-    enum err err = key_normalize(fragment->table, primary->columns, primary->column_count, values,
-                                 key->bytes, &key->size);
+    enum err err = key_normalize_fitted(fragment->table, primary->columns, primary->column_count,
+                                        values, key->bytes, &key->size);
     if (err) return err;
     if (fragment->hash && !fragment->hash_by_integer) key->hash = hash_bytes(key->bytes, key->size);
     return ERR_NONE;
@@ -210,7 +210,7 @@ static bool match_integer(const void *context, uint32_t row)
 {
     const struct primary_match *match = context;
     uint16_t column = match->fragment->table->indexes[0].columns[0];
-    return fragment_value(match->fragment, row, column).u == match->key->values[0].u;
+    return row_value(match->fragment, row, column).u == match->key->values[0].u;
 }
 
 static bool match_u64(const void *context, uint32_t row)
@@ -232,13 +232,26 @@ static bool match_key(const void *context, uint32_t row)
     return size == match->key->size && memcmp(bytes, match->key->bytes, size) == 0;
 }
 
+/* Column by column, without making the row's key, unless there is text in it. */
+static bool match_values(const void *context, uint32_t row)
+{
+    const struct primary_match *match = context;
+    const struct index *primary = match->fragment->indexes[0];
+    for (uint32_t i = 0; i < primary->column_count; i++) {
+        struct value value = row_value(match->fragment, row, primary->columns[i]);
+        if (value.kind == KIND_STR) return match_key(context, row);
+        if (value.u != match->key->values[i].u) return false;
+    }
+    return true;
+}
+
 enum err primary_find(const struct fragment *fragment, const struct primary_key *key,
                       uint32_t *ret_row)
 {
     const struct index *primary = fragment->indexes[0];
     if (!fragment->hash) return btree_find(primary->tree, key->bytes, key->size, ret_row);
     struct primary_match match = {.fragment = fragment, .key = key};
-    bool (*matches)(const void *, uint32_t) = match_key;
+    bool (*matches)(const void *, uint32_t) = match_values;
     if (fragment->hash_by_integer)
         matches =
             fragment->layouts[primary->columns[0]].form == FORM_U64 ? match_u64 : match_integer;
@@ -291,8 +304,8 @@ enum err indexes_insert(struct fragment *fragment, uint32_t row, const struct pr
         uint32_t size;
         uint32_t other;
         key_values(index, row, NULL, values);
-        err = key_normalize(fragment->table, index->columns, index->column_count, values, bytes,
-                            &size);
+        err = key_normalize_fitted(fragment->table, index->columns, index->column_count, values,
+                                   bytes, &size);
         if (!err) err = btree_insert(index->tree, bytes, size, row, false, &other);
         if (err) goto remove_secondary;
     }
@@ -336,8 +349,8 @@ static enum err changed_key(const struct index *index, uint32_t row, const uint1
     for (uint32_t i = 0; i < index->column_count; i++)
         for (uint32_t j = 0; j < count; j++)
             if (columns[j] == index->columns[i]) mine[i] = values[j];
-    return key_normalize(index->fragment->table, index->columns, index->column_count, mine, key,
-                         ret_size);
+    return key_normalize_fitted(index->fragment->table, index->columns, index->column_count, mine,
+                                key, ret_size);
 }
 
 enum err indexes_change(struct fragment *fragment, uint32_t row, const uint16_t *columns,
@@ -460,8 +473,8 @@ static enum err keys_check(const struct index *index, const uint32_t *rows, uint
         uint32_t ref = page_undo(row_page(fragment, rows[i]))[row_slot(rows[i])];
         for (;;) {
             key_values(index, rows[i], undo, values);
-            enum err err = key_normalize(fragment->table, index->columns, index->column_count,
-                                         values, key, &size);
+            enum err err = key_normalize_fitted(fragment->table, index->columns,
+                                                index->column_count, values, key, &size);
             if (err) return err;
             if (!ref) break;
             undo = undo_at(fragment->ldm, ref);
@@ -525,7 +538,7 @@ static enum err hash_insert_unique(struct fragment *fragment, uint32_t row, uint
     const struct index_def *primary = &fragment->table->indexes[0];
     struct value values[SCHEMA_KEY_COLUMNS_MAX];
     for (uint32_t i = 0; i < primary->column_count; i++)
-        values[i] = fragment_value(fragment, row, primary->columns[i]);
+        values[i] = row_value(fragment, row, primary->columns[i]);
     struct primary_key key;
     uint32_t existing;
     enum err err = primary_key_make(fragment, values, &key);

@@ -214,9 +214,9 @@ struct column_layout {
     uint8_t form;         /* enum column_form */
     uint8_t kind;         /* enum value_kind */
     uint8_t scale;
-    bool is_plain; /* an integer column: fits when its kind is right and min <= value <= max */
-    int64_t min;
-    uint64_t max;
+    bool is_plain; /* an integer column: fits when its kind is right and value - min <= span */
+    uint64_t min;
+    uint64_t span;
 };
 
 /* A variable value outside the page. */
@@ -333,6 +333,111 @@ static inline void page_set_null(struct page *page, const struct column_layout *
     *word = is_null ? *word | bit : *word & ~bit;
 }
 
+/* Bytes of a variable part. */
+const uint8_t *page_var(const struct page *page, uint32_t ref, uint32_t *ret_size);
+
+#define RAW_LOAD(type)                                                                             \
+    ({                                                                                             \
+        type raw_value;                                                                            \
+        memcpy(&raw_value, raw, sizeof(raw_value));                                                \
+        raw_value;                                                                                 \
+    })
+
+/* Value from its bytes in a page or an undo record. */
+static inline struct value page_value(const struct page *page, const struct column_layout *layout,
+                                      const uint8_t *raw, bool is_null)
+{
+    if (is_null) return value_null();
+    struct value value = {.kind = layout->kind, .scale = layout->scale};
+    switch ((enum column_form)layout->form) {
+    case FORM_I8:
+        value.i = RAW_LOAD(int8_t);
+        break;
+    case FORM_I16:
+        value.i = RAW_LOAD(int16_t);
+        break;
+    case FORM_I32:
+        value.i = RAW_LOAD(int32_t);
+        break;
+    case FORM_I64:
+        value.i = RAW_LOAD(int64_t);
+        break;
+    case FORM_U8:
+        value.u = RAW_LOAD(uint8_t);
+        break;
+    case FORM_U16:
+        value.u = RAW_LOAD(uint16_t);
+        break;
+    case FORM_U32:
+        value.u = RAW_LOAD(uint32_t);
+        break;
+    case FORM_U64:
+        value.u = RAW_LOAD(uint64_t);
+        break;
+    case FORM_F32:
+        value.f = (double)RAW_LOAD(float);
+        break;
+    case FORM_F64:
+        value.f = RAW_LOAD(double);
+        break;
+    case FORM_BINARY:
+        value.bytes = raw;
+        value.size = layout->width;
+        break;
+    case FORM_VAR:
+        value.bytes = page_var(page, RAW_LOAD(uint32_t), &value.size);
+        break;
+    }
+    return value;
+}
+
+#undef RAW_LOAD
+
+/* The column in place. */
+static inline struct value row_value(const struct fragment *fragment, uint32_t row, uint32_t column)
+{
+    const struct page *page = row_page(fragment, row);
+    const struct column_layout *layout = &fragment->layouts[column];
+    uint32_t slot = row_slot(row);
+    return page_value(page, layout, page_raw(page, layout, slot), page_is_null(page, layout, slot));
+}
+
+/* Stores a fitted fixed-size value that is not NULL. */
+static inline void raw_store(const struct column_layout *layout, struct value value, uint8_t *raw)
+{
+    if (layout->form >= FORM_F32 && layout->form != FORM_F64) {
+        raw_store_slow(layout, value, raw);
+        return;
+    }
+    switch (layout->width) {
+    case 1:
+        *raw = (uint8_t)value.u;
+        break;
+    case 2:
+        memcpy(raw, &value.u, 2);
+        break;
+    case 4:
+        memcpy(raw, &value.u, 4);
+        break;
+    default:
+        memcpy(raw, &value.u, 8);
+        break;
+    }
+}
+
+/* value_fit with a short cut. */
+MUST_USE static inline enum err fragment_fit(const struct fragment *fragment, uint32_t column,
+                                             struct value value, struct value *ret_value)
+{
+    const struct column_layout *layout = &fragment->layouts[column];
+    if (layout->is_plain && value.kind == layout->kind) {
+        if (value.u - layout->min > layout->span) return ERR_OUT_OF_RANGE;
+        *ret_value = value;
+        return ERR_NONE;
+    }
+    return value_fit(&fragment->table->columns[column], value, ret_value);
+}
+
 /* The undo record of the row is uncommitted, by another change set than own (may be NULL). */
 static inline bool row_is_locked(const struct fragment *fragment, uint32_t row,
                                  const struct change_set *own)
@@ -360,14 +465,8 @@ MUST_USE enum err fragment_page_add(struct fragment *fragment, uint32_t *ret_pag
  * unused one. */
 void fragment_page_settle(struct fragment *fragment, uint32_t page);
 void fragment_pages_destroy(struct fragment *fragment);
-/* Value from its bytes in a page or an undo record. */
-struct value page_value(const struct page *page, const struct column_layout *layout,
-                        const uint8_t *raw, bool is_null);
-/* Stores a fitted fixed-size value that is not NULL. */
-void raw_store(const struct column_layout *layout, struct value value, uint8_t *raw);
-/* value_fit with a short cut. */
-MUST_USE enum err fragment_fit(const struct fragment *fragment, uint32_t column, struct value value,
-                               struct value *ret_value);
+/* Of FORM_F32 and FORM_BINARY. */
+void raw_store_slow(const struct column_layout *layout, struct value value, uint8_t *raw);
 
 /* ---- heap.c: variable parts ---- */
 
@@ -378,7 +477,6 @@ MUST_USE enum err page_vars_put(struct fragment *fragment, struct page *page,
                                 const uint16_t *columns, const struct value *values, uint32_t count,
                                 uint32_t *ret_refs, void **ret_retired);
 void page_var_free(struct fragment *fragment, struct page *page, uint32_t ref);
-const uint8_t *page_var(const struct page *page, uint32_t ref, uint32_t *ret_size);
 /* Gives back what the heap does not use. */
 void page_heap_shrink(struct fragment *fragment, struct page *page);
 /* Frees heap and blobs. */
@@ -418,8 +516,7 @@ bool fragment_value_expired(const struct fragment *fragment, struct value value)
 static inline bool fragment_row_expired(const struct fragment *fragment, uint32_t row)
 {
     if (!fragment->table->ttl_seconds) return false;
-    return fragment_value_expired(fragment,
-                                  fragment_value(fragment, row, fragment->table->ttl_column));
+    return fragment_value_expired(fragment, row_value(fragment, row, fragment->table->ttl_column));
 }
 
 /* ---- index.c ---- */

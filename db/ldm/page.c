@@ -66,12 +66,8 @@ static void layout_fill(const struct column_def *column, struct column_layout *l
     layout->is_plain = column->type >= TYPE_TINYINT && column->type <= TYPE_BIGINT_UNSIGNED;
     if (!layout->is_plain) return;
     uint32_t bits = 8 * width;
-    if (layout->kind == KIND_U64) {
-        layout->max = UINT64_MAX >> (64 - bits);
-    } else {
-        layout->max = UINT64_MAX >> (65 - bits);
-        layout->min = -(int64_t)layout->max - 1;
-    }
+    layout->span = UINT64_MAX >> (64 - bits);
+    if (layout->kind == KIND_I64) layout->min = 0 - (UINT64_C(1) << (bits - 1));
 }
 
 /* Widest first, so that each column is aligned; BINARY columns, of any width, last. */
@@ -266,109 +262,17 @@ void fragment_pages_destroy(struct fragment *fragment)
     fragment->page_capacity = 0;
 }
 
-#define RAW_LOAD(type)                                                                             \
-    ({                                                                                             \
-        type raw_value;                                                                            \
-        memcpy(&raw_value, raw, sizeof(raw_value));                                                \
-        raw_value;                                                                                 \
-    })
-
-struct value page_value(const struct page *page, const struct column_layout *layout,
-                        const uint8_t *raw, bool is_null)
+void raw_store_slow(const struct column_layout *layout, struct value value, uint8_t *raw)
 {
-    if (is_null) return value_null();
-    struct value value = {.kind = layout->kind, .scale = layout->scale};
-    switch ((enum column_form)layout->form) {
-    case FORM_I8:
-        value.i = RAW_LOAD(int8_t);
-        break;
-    case FORM_I16:
-        value.i = RAW_LOAD(int16_t);
-        break;
-    case FORM_I32:
-        value.i = RAW_LOAD(int32_t);
-        break;
-    case FORM_I64:
-        value.i = RAW_LOAD(int64_t);
-        break;
-    case FORM_U8:
-        value.u = RAW_LOAD(uint8_t);
-        break;
-    case FORM_U16:
-        value.u = RAW_LOAD(uint16_t);
-        break;
-    case FORM_U32:
-        value.u = RAW_LOAD(uint32_t);
-        break;
-    case FORM_U64:
-        value.u = RAW_LOAD(uint64_t);
-        break;
-    case FORM_F32:
-        value.f = (double)RAW_LOAD(float);
-        break;
-    case FORM_F64:
-        value.f = RAW_LOAD(double);
-        break;
-    case FORM_BINARY:
-        value.bytes = raw;
-        value.size = layout->width;
-        break;
-    case FORM_VAR:
-        value.bytes = page_var(page, RAW_LOAD(uint32_t), &value.size);
-        break;
-    }
-    return value;
-}
-
-void raw_store(const struct column_layout *layout, struct value value, uint8_t *raw)
-{
-    switch ((enum column_form)layout->form) {
-    case FORM_I8:
-    case FORM_U8:
-        *raw = (uint8_t)value.u;
-        break;
-    case FORM_I16:
-    case FORM_U16:
-        memcpy(raw, &value.u, 2);
-        break;
-    case FORM_I32:
-    case FORM_U32:
-        memcpy(raw, &value.u, 4);
-        break;
-    case FORM_I64:
-    case FORM_U64:
-    case FORM_F64:
-        memcpy(raw, &value.u, 8);
-        break;
-    case FORM_F32: {
+    if (layout->form == FORM_F32) {
         float narrow = (float)value.f;
         memcpy(raw, &narrow, sizeof(narrow));
-        break;
+        return;
     }
-    case FORM_BINARY:
-        /* memmove: the value may be borrowed from these very bytes. */
-        if (value.size) memmove(raw, value.bytes, value.size);
-        memset(raw + value.size, 0, layout->width - value.size);
-        break;
-    case FORM_VAR:
-        ASSERT(layout->form != FORM_VAR);
-        break;
-    }
-}
-
-enum err fragment_fit(const struct fragment *fragment, uint32_t column, struct value value,
-                      struct value *ret_value)
-{
-    const struct column_layout *layout = &fragment->layouts[column];
-    if (layout->is_plain && value.kind == layout->kind) {
-        bool fits = layout->kind == KIND_U64
-                        ? value.u <= layout->max
-                        : value.i >= layout->min && value.i <= (int64_t)layout->max;
-        if (!fits) return ERR_OUT_OF_RANGE;
-        *ret_value = value;
-        return ERR_NONE;
-    }
-    return value_fit(&fragment->table->columns[column], value, ret_value);
+    ASSERT(layout->form == FORM_BINARY);
+    /* memmove: the value may be borrowed from these very bytes. */
+    if (value.size) memmove(raw, value.bytes, value.size);
+    memset(raw + value.size, 0, layout->width - value.size);
 }
 
 uint32_t fragment_page_count(const struct fragment *fragment)

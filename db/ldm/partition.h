@@ -124,6 +124,9 @@ MUST_USE enum err fragment_find(const struct fragment *fragment, const struct ch
                                 const struct value *key, uint32_t *ret_row);
 /* The column in place. Borrowed until the next change of the fragment. */
 struct value fragment_value(const struct fragment *fragment, uint32_t row, uint16_t column);
+/* Hints the caches that these columns of the row will be read or changed soon: their misses then overlap. */
+void fragment_prefetch_row(const struct fragment *fragment, uint32_t row, const uint16_t *columns,
+                           uint32_t count);
 /* Hints the caches that the row with this key will be looked up soon. */
 void fragment_prefetch(const struct fragment *fragment, const struct value *key);
 /* As of ts: is there a version? Its column? Uncommitted changes are not seen. Borrowed until the next change of the

@@ -115,7 +115,8 @@ static void on_catalog(struct worker *worker, struct signal *signal, struct read
     struct catalog *catalog;
     err = catalog_decode(reader, &catalog);
     if (err) goto refuse;
-    if (reader_left(reader) || catalog->version <= worker->catalog->version) {
+    if (reader_left(reader) || catalog->version <= worker->catalog->version ||
+        !ddl_may_follow(worker->catalog, catalog)) {
         catalog_destroy(catalog);
         err = ERR_BAD_SIGNAL;
         goto refuse;

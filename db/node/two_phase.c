@@ -188,11 +188,22 @@ refuse:
     worker_reply(worker, signal, SIGNAL_PROGRAM_REPLY, err, NULL, 0);
 }
 
+/* Does the vote promise a timestamp that a sane clock gives? A vote that is no reply is
+ * coordinator_vote's to refuse. */
+static bool vote_is_plausible(const struct worker *worker, const struct signal *signal)
+{
+    uint64_t ts;
+    if (signal_body_size(signal) < PROGRAM_REPLY_HEADER_SIZE) return true;
+    memcpy(&ts, signal->body + PROGRAM_REPLY_HEADER_SIZE - sizeof(ts), sizeof(ts));
+    return hlc_is_plausible(&worker->clock, ts, worker_realtime(worker));
+}
+
 static void on_prepared(struct worker *worker, struct signal *signal)
 {
     struct transaction *transaction = *transaction_link(worker, signal->header.request);
     enum coordinator_next next = COORDINATOR_WAIT;
     if (!transaction || signal->header.source >= worker_count(worker) ||
+        !vote_is_plausible(worker, signal) ||
         coordinator_vote(&transaction->core, (uint16_t)signal->header.source,
                          (enum err)signal->header.err, signal->body, signal_body_size(signal),
                          &next)) {

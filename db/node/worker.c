@@ -163,7 +163,8 @@ uint64_t worker_clock_next(struct worker *worker)
 
 void worker_clock_observe(struct worker *worker, uint64_t ts)
 {
-    hlc_observe(&worker->clock, ts);
+    if (hlc_is_plausible(&worker->clock, ts, worker_realtime(worker)))
+        hlc_observe(&worker->clock, ts);
 }
 
 uint64_t worker_horizon(struct worker *worker)
@@ -278,7 +279,7 @@ static void dispatch(struct worker *worker, struct signal *signal)
         signal_destroy(signal);
         return;
     }
-    worker_clock_observe(worker, header->clock);
+    hlc_observe(&worker->clock, header->clock);
     if (header->destination != worker->index) {
         dispatch_bound(worker, signal);
         return;

@@ -53,8 +53,8 @@ uint64_t worker_query_memory_max(const struct worker *worker);
 
 /* A timestamp greater than every one given out or observed before. */
 uint64_t worker_clock_next(struct worker *worker);
-/* Later timestamps are greater than ts. Every signal's header.clock has been observed before its
- * handler runs. */
+/* Later timestamps are greater than ts; an absurd one, hours ahead, is ignored. Every signal's
+ * header.clock has been observed before its handler runs. */
 void worker_clock_observe(struct worker *worker, uint64_t ts);
 /* Transactions of this worker with a timestamp at or below it are all committed or gone, and no new
  * one will get one: min(clock now, oldest open prepare timestamp - 1). */

@@ -114,23 +114,41 @@ enum err aggregate_resize(struct aggregate *aggregate, uint32_t group_count)
 
 /* ---- COUNT ---- */
 
-static void update_counts(struct aggregate *aggregate, const struct vector *argument,
-                          const uint32_t *restrict ids, bool one_group, uint32_t count)
+void aggregate_count_by_rows(struct aggregate *aggregate)
 {
-    const uint8_t *nulls = argument && argument->has_nulls ? argument->nulls : NULL;
-    uint64_t *restrict counts = aggregate->counts;
-    if (argument && argument->kind == KIND_NULL) return;
+    aggregate->by_rows = aggregate->fn != AGG_COUNT_DISTINCT && !is_extreme(aggregate);
+}
+
+/* Rows of one group, or of many. */
+static void add_counts(uint64_t *restrict counts, const uint8_t *skip, const uint32_t *restrict ids,
+                       bool one_group, uint32_t count)
+{
     if (one_group) {
         uint64_t some = count;
-        for (uint32_t i = 0; nulls && i < count; i++)
-            some -= nulls[i];
+        for (uint32_t i = 0; skip && i < count; i++)
+            some -= skip[i];
         counts[ids[0]] += some;
-    } else if (nulls) {
+    } else if (skip) {
         for (uint32_t i = 0; i < count; i++)
-            counts[ids[i]] += !nulls[i];
+            counts[ids[i]] += !skip[i];
     } else {
         for (uint32_t i = 0; i < count; i++)
             counts[ids[i]]++;
+    }
+}
+
+static void update_counts(struct aggregate *aggregate, const struct vector *argument,
+                          const uint32_t *ids, bool one_group, uint32_t count)
+{
+    const uint8_t *nulls = argument && argument->has_nulls ? argument->nulls : NULL;
+    bool all_null = argument && argument->kind == KIND_NULL;
+    if (!aggregate->by_rows) {
+        if (!all_null) add_counts(aggregate->counts, nulls, ids, one_group, count);
+    } else if (all_null) {
+        add_counts(aggregate->counts, NULL, ids, one_group, count);
+    } else if (nulls) {
+        for (uint32_t i = 0; i < count; i++)
+            if (nulls[i]) aggregate->counts[ids[i]]++;
     }
 }
 
@@ -329,13 +347,14 @@ enum err aggregate_update(struct aggregate *aggregate, const struct vector *argu
 
 /* ---- states on the wire ---- */
 
-void aggregate_encode(const struct aggregate *aggregate, uint32_t first, uint32_t count,
-                      struct buf *buf)
+void aggregate_encode(const struct aggregate *aggregate, const uint64_t *rows, uint32_t first,
+                      uint32_t count, struct buf *buf)
 {
     ASSERT(first + count <= aggregate->count);
     for (uint32_t group = first; group < first + count; group++) {
         if (aggregate->distinct) continue;
-        buf_put_u64(buf, aggregate->counts[group]);
+        buf_put_u64(buf, aggregate->by_rows ? rows[group] - aggregate->counts[group]
+                                            : aggregate->counts[group]);
         if (is_sum(aggregate)) {
             buf_put(buf, &aggregate->sums[group], sizeof(__int128));
         } else if (is_extreme(aggregate) && aggregate->counts[group]) {

@@ -17,7 +17,8 @@ struct aggregate {
     uint8_t collation;
     uint32_t count; /* groups that have a state */
     uint32_t capacity;
-    uint64_t *counts; /* rows counted: COUNT; AVG, SUM, MIN, MAX: values seen */
+    uint64_t *counts; /* rows or values counted; while by_rows: the NULLs among the group's rows */
+    bool by_rows;     /* COUNT, SUM, AVG: what counts is the rows of the group without the NULLs */
     union {
         __int128 *sums; /* SUM, AVG of integers and DEC */
         struct aggregate_float {
@@ -39,6 +40,11 @@ MUST_USE enum err aggregate_init(struct aggregate *aggregate, struct query_memor
 void aggregate_fini(struct aggregate *aggregate); /* a zeroed one is allowed */
 /* States for this many groups; the new ones are of no rows. */
 MUST_USE enum err aggregate_resize(struct aggregate *aggregate, uint32_t group_count);
+/* COUNT, SUM and AVG need to know how many rows of a group had a value. When the caller counts the
+ * rows of each group anyway, they count the NULLs only, which mostly there are none of; the caller
+ * then gives the row counts to aggregate_encode. Called before the first update, not by the
+ * coordinator. */
+void aggregate_count_by_rows(struct aggregate *aggregate);
 /* Row i belongs to group ids[i]; argument is NULL for COUNT_STAR. one_group: all ids are equal. The
  * groups must have states. ERR_QUERY_MEMORY, ERR_NO_MEMORY. */
 MUST_USE enum err aggregate_update(struct aggregate *aggregate, const struct vector *argument,
@@ -47,8 +53,8 @@ MUST_USE enum err aggregate_update(struct aggregate *aggregate, const struct vec
  * each group u64 count, then for SUM and AVG 16 bytes, for MIN and MAX of some values 8 bytes or a
  * varint size and the bytes. COUNT DISTINCT has nothing here: its values travel as rows of (keys,
  * value) and are counted by aggregate_update. */
-void aggregate_encode(const struct aggregate *aggregate, uint32_t first, uint32_t count,
-                      struct buf *buf);
+void aggregate_encode(const struct aggregate *aggregate, const uint64_t *rows, uint32_t first,
+                      uint32_t count, struct buf *buf);
 /* Adds encoded states of `count` groups to those of ids. ERR_BAD_SIGNAL and the memory errors. */
 MUST_USE enum err aggregate_merge(struct aggregate *aggregate, struct reader *reader,
                                   const uint32_t *ids, uint32_t count);

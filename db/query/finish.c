@@ -278,7 +278,8 @@ static enum err take_keys(struct query_finish *finish, struct reader *reader, ui
         if (err) return err;
         pointers[k] = &keys[k];
     }
-    enum err err = groups_find(&finish->groups, pointers, count, finish->ids);
+    bool one_group;
+    enum err err = groups_find(&finish->groups, pointers, count, finish->ids, &one_group);
     for (uint16_t i = 0; !err && i < finish->tree->aggregate_count; i++)
         err = aggregate_resize(&finish->aggregates[i], finish->groups.count);
     return err;

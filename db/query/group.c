@@ -94,7 +94,15 @@ static enum err grow(struct groups *groups)
     if (!err && groups->mode >= GROUP_TEXT) {
         void *at = groups->encoded;
         err = grow_array(groups, &at, sizeof(*groups->encoded), capacity);
-        if (!err) groups->encoded = at;
+        if (!err) {
+            groups->encoded = at;
+            grown += (capacity - groups->capacity) * sizeof(*groups->encoded);
+        }
+    }
+    if (!err) {
+        void *at = groups->rows;
+        err = grow_array(groups, &at, sizeof(*groups->rows), capacity);
+        if (!err) groups->rows = at;
     }
     if (err) {
         query_memory_give(groups->memory, grown);
@@ -144,6 +152,12 @@ enum err groups_init(struct groups *groups, struct query_memory *memory, uint16_
     }
     groups->mode = choose_mode(groups, widths);
     if (groups->mode == GROUP_NONE) {
+        err = grow(groups);
+        if (err) {
+            groups_fini(groups);
+            return err;
+        }
+        groups->rows[0] = 0;
         groups->count = 1;
         return ERR_NONE;
     }
@@ -171,6 +185,7 @@ void groups_fini(struct groups *groups)
         query_free(groups->memory, key->nulls, groups->capacity);
     }
     query_free(groups->memory, groups->encoded, groups->capacity * sizeof(*groups->encoded));
+    query_free(groups->memory, groups->rows, groups->capacity * sizeof(*groups->rows));
     query_free(groups->memory, groups->slots, groups->slot_count * sizeof(*groups->slots));
     query_free(groups->memory, groups->direct, GROUP_DIRECT_MAX * sizeof(uint32_t));
     query_free(groups->memory, groups->keys, (groups->key_count + 1u) * sizeof(struct group_key));
@@ -211,6 +226,7 @@ static enum err add_group(struct groups *groups, const struct vector *const *key
         enum err err = keep_text(groups, keys[k]->str[i], &key->texts[group]);
         if (err) return err;
     }
+    groups->rows[group] = 0;
     groups->count++;
     *ret_group = group;
     return ERR_NONE;
@@ -280,10 +296,30 @@ static void prefetch_numbers(const struct groups *groups, const uint64_t *number
         __builtin_prefetch(&groups->slots[hash_u64(numbers[i]) & (groups->slot_count - 1)]);
 }
 
+/* All rows at once, when there is no NULL, every key is below GROUP_DIRECT_MAX and every group is
+ * there: the common case of a few groups, without a branch for each row. */
+static bool find_direct(const struct groups *groups, const uint64_t *numbers, uint32_t count,
+                        uint32_t *restrict ids)
+{
+    const uint32_t *direct = groups->direct;
+    uint64_t all = 0;
+    for (uint32_t i = 0; i < count; i++)
+        all |= numbers[i];
+    if (all >= GROUP_DIRECT_MAX) return false;
+    uint32_t missing = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t group = direct[numbers[i]];
+        missing |= group == 0;
+        ids[i] = group - 1;
+    }
+    return !missing;
+}
+
 static enum err find_numbers(struct groups *groups, const struct vector *const *keys,
                              const uint64_t *numbers, const uint8_t *nulls, uint32_t count,
                              uint32_t *restrict ids)
 {
+    if (!nulls && find_direct(groups, numbers, count, ids)) return ERR_NONE;
     prefetch_numbers(groups, numbers, count);
     for (uint32_t i = 0; i < count; i++) {
         enum err err = ERR_NONE;
@@ -421,10 +457,9 @@ static enum err find_bytes(struct groups *groups, const struct vector *const *ke
     return ERR_NONE;
 }
 
-enum err groups_find(struct groups *groups, const struct vector *const *keys, uint32_t count,
-                     uint32_t ret_ids[QUERY_VECTOR_ROWS])
+static enum err find(struct groups *groups, const struct vector *const *keys, uint32_t count,
+                     uint32_t *ret_ids)
 {
-    ASSERT(count <= QUERY_VECTOR_ROWS);
     switch (groups->mode) {
     case GROUP_NONE:
         memset(ret_ids, 0, count * sizeof(*ret_ids));
@@ -442,6 +477,32 @@ enum err groups_find(struct groups *groups, const struct vector *const *keys, ui
         break;
     }
     return find_bytes(groups, keys, count, ret_ids);
+}
+
+static bool all_equal(const uint32_t *ids, uint32_t count)
+{
+    uint32_t difference = 0;
+    for (uint32_t i = 1; i < count; i++)
+        difference |= ids[i] ^ ids[0];
+    return !difference;
+}
+
+enum err groups_find(struct groups *groups, const struct vector *const *keys, uint32_t count,
+                     uint32_t ret_ids[QUERY_VECTOR_ROWS], bool *ret_one_group)
+{
+    ASSERT(count && count <= QUERY_VECTOR_ROWS);
+    enum err err = find(groups, keys, count, ret_ids);
+    if (err) return err;
+    uint64_t *restrict rows = groups->rows;
+    bool one_group = all_equal(ret_ids, count);
+    if (one_group) {
+        rows[ret_ids[0]] += count;
+    } else {
+        for (uint32_t i = 0; i < count; i++)
+            rows[ret_ids[i]]++;
+    }
+    *ret_one_group = one_group;
+    return ERR_NONE;
 }
 
 struct vector groups_key(const struct groups *groups, uint16_t key, uint32_t first, uint32_t count)

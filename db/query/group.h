@@ -25,6 +25,7 @@ struct group_key {
 };
 
 struct groups {
+    uint64_t *rows; /* of every group: rows found by groups_find */
     struct query_memory *memory;
     struct arena arena; /* text of keys */
     enum group_mode mode;
@@ -55,10 +56,12 @@ MUST_USE enum err groups_init(struct groups *groups, struct query_memory *memory
                               uint16_t key_count, const struct query_type *types,
                               const uint8_t *collations, const struct group_width *widths);
 void groups_fini(struct groups *groups); /* a zeroed one is allowed */
-/* The groups of count rows, made where they are new. keys[k] is key k's vector. On failure some may
- * have been made. ERR_QUERY_MEMORY, ERR_NO_MEMORY. */
+/* The groups of count rows, 1 or more, made where they are new, and whether all rows are of one.
+ * keys[k] is key k's vector. On failure some may have been made. ERR_QUERY_MEMORY, ERR_NO_MEMORY.
+ */
 MUST_USE enum err groups_find(struct groups *groups, const struct vector *const *keys,
-                              uint32_t count, uint32_t ret_ids[QUERY_VECTOR_ROWS]);
+                              uint32_t count, uint32_t ret_ids[QUERY_VECTOR_ROWS],
+                              bool *ret_one_group);
 /* Key `key` of `count` groups from `first`, borrowed until the next groups_find. */
 struct vector groups_key(const struct groups *groups, uint16_t key, uint32_t first, uint32_t count);
 

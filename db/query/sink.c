@@ -99,6 +99,7 @@ static enum err init_aggregates(struct query_exec *exec, const struct query_scop
         }
         err = aggregate_init(&sink->aggregates[i], &exec->memory, definition, type);
         if (!err) err = aggregate_resize(&sink->aggregates[i], sink->table.count);
+        if (!err) aggregate_count_by_rows(&sink->aggregates[i]);
     }
     return err;
 }
@@ -166,14 +167,6 @@ void sink_fini(struct query_exec *exec)
 
 /* ---- aggregation ---- */
 
-static bool all_equal(const uint32_t *ids, uint32_t count)
-{
-    uint32_t difference = 0;
-    for (uint32_t i = 1; i < count; i++)
-        difference |= ids[i] ^ ids[0];
-    return !difference;
-}
-
 static enum step_result aggregate_step(struct query_exec *exec)
 {
     const struct query_tree *tree = exec->tree;
@@ -184,9 +177,9 @@ static enum step_result aggregate_step(struct query_exec *exec)
         enum err err = batch_eval(exec, batch, &sink->groups[i], &sink->vectors[i]);
         if (err) return exec_fail(exec, err, "%s in GROUP BY expression %u", err_text(err), i + 1u);
     }
-    enum err err = groups_find(&sink->table, sink->vectors, batch->count, ids);
+    bool one_group;
+    enum err err = groups_find(&sink->table, sink->vectors, batch->count, ids, &one_group);
     if (err) return exec_fail(exec, err, "%s: GROUP BY", err_text(err));
-    bool one_group = all_equal(ids, batch->count);
     for (uint16_t i = 0; i < tree->aggregate_count; i++) {
         const struct vector *argument = NULL;
         if (sink->arguments[i].expr) err = batch_eval(exec, batch, &sink->arguments[i], &argument);
@@ -310,7 +303,7 @@ static void encode_groups(struct query_exec *exec, uint32_t first, uint32_t coun
         vector_encode(&key, &exec->buf);
     }
     for (uint16_t i = 0; i < exec->tree->aggregate_count; i++)
-        aggregate_encode(&sink->aggregates[i], first, count, &exec->buf);
+        aggregate_encode(&sink->aggregates[i], sink->table.rows, first, count, &exec->buf);
 }
 
 /* As many groups as make a message of a good size. */

@@ -253,3 +253,44 @@ enum err ddl_apply(const struct catalog *catalog, const struct ddl_request *requ
     *ret_catalog = next;
     return ERR_NONE;
 }
+
+static bool index_is_same(const struct index_def *a, const struct index_def *b)
+{
+    return a->kind == b->kind && a->has_hash == b->has_hash && a->unique == b->unique &&
+           a->column_count == b->column_count &&
+           memcmp(a->columns, b->columns, a->column_count * sizeof(a->columns[0])) == 0;
+}
+
+static bool column_is_same(const struct column_def *a, const struct column_def *b)
+{
+    return a->type == b->type && a->collation == b->collation && a->precision == b->precision &&
+           a->scale == b->scale && a->nullable == b->nullable && a->size_max == b->size_max;
+}
+
+static bool table_is_same(const struct table_def *a, const struct table_def *b)
+{
+    if (a->column_count != b->column_count || a->partition_by != b->partition_by ||
+        a->partition_column_count != b->partition_column_count ||
+        a->ttl_seconds != b->ttl_seconds || a->ttl_column != b->ttl_column ||
+        memcmp(a->partition_columns, b->partition_columns,
+               a->partition_column_count * sizeof(a->partition_columns[0])) != 0)
+        return false;
+    for (uint16_t i = 0; i < a->column_count; i++)
+        if (!column_is_same(&a->columns[i], &b->columns[i])) return false;
+    for (uint16_t i = 0; i < a->index_count; i++)
+        for (uint16_t j = 0; j < b->index_count; j++)
+            if (a->indexes[i].id == b->indexes[j].id &&
+                !index_is_same(&a->indexes[i], &b->indexes[j]))
+                return false;
+    return true;
+}
+
+bool ddl_may_follow(const struct catalog *from, const struct catalog *to)
+{
+    for (uint32_t i = 0; i < from->table_count; i++) {
+        const struct table_def *old = from->tables[i];
+        const struct table_def *new = catalog_find_id(to, old->id);
+        if (new && !table_is_same(old, new)) return false;
+    }
+    return true;
+}

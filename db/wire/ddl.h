@@ -32,4 +32,8 @@ MUST_USE enum err ddl_request_decode(struct reader *reader, struct ddl_request *
 MUST_USE enum err ddl_apply(const struct catalog *catalog, const struct ddl_request *request,
                             struct catalog **ret_catalog, struct diag *diag);
 
+/* May a store that has `from` follow `to`? Tables of the same id must have the same columns, keys
+ * and partitioning, indexes of the same id the same columns: rows are laid out by them. */
+bool ddl_may_follow(const struct catalog *from, const struct catalog *to);
+
 #endif

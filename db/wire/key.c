@@ -128,28 +128,35 @@ static bool put_value(struct writer *writer, const struct column_def *column, st
     return false;
 }
 
-enum err key_normalize(const struct table_def *table, const uint16_t *columns, uint32_t count,
-                       const struct value *values, uint8_t bytes[SCHEMA_KEY_SIZE_MAX],
-                       uint32_t *ret_size)
+enum err key_normalize_fitted(const struct table_def *table, const uint16_t *columns,
+                              uint32_t count, const struct value *values,
+                              uint8_t bytes[SCHEMA_KEY_SIZE_MAX], uint32_t *ret_size)
 {
     struct writer writer = {.next = bytes, .end = bytes + SCHEMA_KEY_SIZE_MAX};
     for (uint32_t i = 0; i < count; i++) {
         const struct column_def *column = &table->columns[columns[i]];
-        struct value value = values[i];
-        /* The commonest key column needs no fitting. */
-        if (column->type != TYPE_BIGINT_UNSIGNED || value.kind != KIND_U64) {
-            enum err err = value_fit(column, value, &value);
-            if (err) return err;
-        }
         if (column->nullable) {
             if (writer.next == writer.end) return ERR_TOO_BIG;
-            *writer.next++ = value.kind != KIND_NULL;
-            if (value.kind == KIND_NULL) continue;
+            *writer.next++ = values[i].kind != KIND_NULL;
+            if (values[i].kind == KIND_NULL) continue;
         }
-        if (!put_value(&writer, column, value)) return ERR_TOO_BIG;
+        if (!put_value(&writer, column, values[i])) return ERR_TOO_BIG;
     }
     *ret_size = (uint32_t)(writer.next - bytes);
     return ERR_NONE;
+}
+
+enum err key_normalize(const struct table_def *table, const uint16_t *columns, uint32_t count,
+                       const struct value *values, uint8_t bytes[SCHEMA_KEY_SIZE_MAX],
+                       uint32_t *ret_size)
+{
+    struct value fitted[SCHEMA_KEY_COLUMNS_MAX];
+    if (count > SCHEMA_KEY_COLUMNS_MAX) return ERR_INVALID;
+    for (uint32_t i = 0; i < count; i++) {
+        enum err err = value_fit(&table->columns[columns[i]], values[i], &fitted[i]);
+        if (err) return err;
+    }
+    return key_normalize_fitted(table, columns, count, fitted, bytes, ret_size);
 }
 
 enum err table_slot(const struct table_def *table, const struct value *values, uint16_t *ret_slot)

@@ -109,6 +109,10 @@ MUST_USE enum err catalog_decode(struct reader *reader, struct catalog **ret_cat
 MUST_USE enum err key_normalize(const struct table_def *table, const uint16_t *columns,
                                 uint32_t count, const struct value *values,
                                 uint8_t bytes[SCHEMA_KEY_SIZE_MAX], uint32_t *ret_size);
+/* The same of values that value_fit gave, or that came out of a row. ERR_TOO_BIG. */
+MUST_USE enum err key_normalize_fitted(const struct table_def *table, const uint16_t *columns,
+                                       uint32_t count, const struct value *values,
+                                       uint8_t bytes[SCHEMA_KEY_SIZE_MAX], uint32_t *ret_size);
 /* The slot of a row from the values of its partition columns, in the order of partition_columns. */
 MUST_USE enum err table_slot(const struct table_def *table, const struct value *values,
                              uint16_t *ret_slot);

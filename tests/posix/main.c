@@ -10,7 +10,7 @@ static int usage(FILE *file, int status)
     fputs("usage: posix [OPTIONS] DIR\n"
           "Checks the file system that holds DIR; best as root, which most cases of permissions need.\n"
           "\n"
-          "  --only PATTERN      a group, or a pattern for GROUP/CASE; may be repeated\n"
+          "  --only PATTERN      of groups, or of GROUP/CASE; may be repeated\n"
           "  --without PATTERN   the same, of what to leave out\n"
           "  --quick             leave out what takes long\n"
           "  --known FS          skip the known differences of a reference: ext4, tmpfs\n"

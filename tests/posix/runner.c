@@ -38,7 +38,7 @@ static bool matches(const struct suite_case *entry, const char *const *patterns,
     char full[256];
     snprintf(full, sizeof(full), "%s/%s", entry->group, entry->name);
     for (unsigned i = 0; i < count; i++)
-        if (strcmp(patterns[i], entry->group) == 0 || fnmatch(patterns[i], full, 0) == 0)
+        if (fnmatch(patterns[i], entry->group, 0) == 0 || fnmatch(patterns[i], full, 0) == 0)
             return true;
     return false;
 }

@@ -1,4 +1,5 @@
-/* Reads whole tables and checks every invariant of the file system over them, independently of SQL and of fsck. */
+/* Reads whole tables and checks every invariant of the file system over them, independently of SQL
+ * and of fsck. */
 #ifndef TESTS_UNIT_METADATA_CHECKER_H
 #define TESTS_UNIT_METADATA_CHECKER_H
 
@@ -14,7 +15,8 @@ static inline struct dump dump_table(struct store *s, enum fs_table number)
 {
     struct diag diag = {0};
     const struct table_def *table = client_table(s->c, number);
-    struct query_source source = {.table_id = table->id, .table_version = table->version, .access = ACCESS_SCAN};
+    struct query_source source = {
+        .table_id = table->id, .table_version = table->version, .access = ACCESS_SCAN};
     struct query_output outputs[INODE_COLUMNS] = {0};
     struct expr_ins ins[INODE_COLUMNS] = {0};
     for (uint16_t i = 0; i < table->column_count; i++) {
@@ -77,7 +79,8 @@ static inline int dump_compare(const void *a, const void *b)
 /* Sorts by the first column. */
 static inline void dump_sort(struct dump *dump)
 {
-    if (dump->count) qsort(dump->values, dump->count, dump->columns * sizeof(struct value), dump_compare);
+    if (dump->count)
+        qsort(dump->values, dump->count, dump->columns * sizeof(struct value), dump_compare);
 }
 
 /* The position of the row whose first column is `key`; -1. */
@@ -108,8 +111,9 @@ static inline void check_usage(struct store *s, const struct dump *inodes)
         const struct value *row = dump_row(inodes, i);
         uint64_t slot = ino_home(row[INODE_INO].u) & s->fs->partition_mask;
         size_t at = 0;
-        while (at < count && (totals[at].slot != slot || totals[at].project != row[INODE_PROJECT].u ||
-                              totals[at].uid != row[INODE_UID].u || totals[at].gid != row[INODE_GID].u))
+        while (at < count &&
+               (totals[at].slot != slot || totals[at].project != row[INODE_PROJECT].u ||
+                totals[at].uid != row[INODE_UID].u || totals[at].gid != row[INODE_GID].u))
             at++;
         if (at == count)
             totals[count++] = (struct usage_total){.slot = slot,
@@ -180,10 +184,12 @@ static inline void check_tree(struct store *s, bool quiet)
         if (orphan) cr_assert(dump_find(&orphans, ino) >= 0, "inode %lu is no orphan", ino);
         if (quiet) cr_assert(!orphan, "inode %lu was not purged", ino);
         if (is_dir) {
-            cr_assert_eq(links[i], is_root || orphan ? 0 : 1, "directory %lu has %lu entries", ino, links[i]);
+            cr_assert_eq(links[i], is_root || orphan ? 0 : 1, "directory %lu has %lu entries", ino,
+                         links[i]);
             if (!orphan)
-                cr_assert_eq(row[INODE_NLINK].u, subdirs[i] + 2, "directory %lu: nlink %lu, %lu subdirectories",
-                             ino, row[INODE_NLINK].u, subdirs[i]);
+                cr_assert_eq(row[INODE_NLINK].u, subdirs[i] + 2,
+                             "directory %lu: nlink %lu, %lu subdirectories", ino,
+                             row[INODE_NLINK].u, subdirs[i]);
             /* No cycle: the root is reached in fewer steps than there are inodes. */
             uint64_t up = ino;
             size_t steps = 0;
@@ -199,7 +205,8 @@ static inline void check_tree(struct store *s, bool quiet)
                          row[INODE_NLINK].u, links[i]);
         }
         if (!orphan && !is_root && (is_dir || row[INODE_PARENT].u))
-            cr_assert(parent_ok[i], "inode %lu: parent %lu has no entry for it", ino, row[INODE_PARENT].u);
+            cr_assert(parent_ok[i], "inode %lu: parent %lu has no entry for it", ino,
+                      row[INODE_PARENT].u);
         if (row[INODE_TYPE].u == FS_SYMLINK) cr_assert(dump_find(&symlinks, ino) >= 0);
     }
     for (size_t i = 0; i < orphans.count; i++)

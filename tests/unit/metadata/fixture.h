@@ -41,7 +41,8 @@ static const struct fs_caller user = {.uid = 1000, .gid = 100};
 static inline void store_open(struct store *store)
 {
     struct diag diag = {0};
-    struct db_config config = {.dir = store->db_dir, .create = true, .worker_count = store->workers};
+    struct db_config config = {
+        .dir = store->db_dir, .create = true, .worker_count = store->workers};
     enum err err = db_open_embedded(&config, &store->db, &diag);
     cr_assert_eq(err, ERR_NONE, "%s: %s", err_name(err), diag.text);
     struct fs_config fs_config = {
@@ -143,7 +144,8 @@ static inline void waited_done(struct fs_io *io)
 }
 
 static inline enum err io_wait(struct store *s, struct waited_io *w,
-                               void (*start)(struct fs_client *, struct fs_io *), uint64_t *ret_result)
+                               void (*start)(struct fs_client *, struct fs_io *),
+                               uint64_t *ret_result)
 {
     sem_init(&w->done, 0, 0);
     w->io.done = waited_done;

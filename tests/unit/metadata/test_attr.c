@@ -25,7 +25,8 @@ static struct fs_attr set(uint64_t ino, unsigned what, struct fs_attr attr)
     struct fs_attr result;
     OK(fs_setattr(s.c, &root, ino, what, &attr, &result));
     struct fs_attr read = attr_of(&s, ino);
-    cr_assert_eq(memcmp(&result, &read, sizeof(read)), 0, "setattr's answer differs from getattr's");
+    cr_assert_eq(memcmp(&result, &read, sizeof(read)), 0,
+                 "setattr's answer differs from getattr's");
     return read;
 }
 
@@ -121,7 +122,8 @@ CASE(attr, written_sizes_show_at_once_and_times_set_later_stay)
     cr_assert_eq(count, 1);
     cr_assert_eq(entries[0].attr.size, 10);
     /* As tar and rsync do it: times after the last write, before the close. */
-    (void)set(attr.ino, FS_SET_MTIME | FS_SET_ATIME, (struct fs_attr){.mtime_ns = 77, .atime_ns = 88});
+    (void)set(attr.ino, FS_SET_MTIME | FS_SET_ATIME,
+              (struct fs_attr){.mtime_ns = 77, .atime_ns = 88});
     cr_assert_eq(attr_of(&s, attr.ino).size, 10);
     OK(fs_flush_file(s.c, file));
     OK(fs_release_file(s.c, file));

@@ -141,7 +141,8 @@ CASE(data, offsets_have_limits)
     struct fs_attr attr;
     struct fs_file *file = create("f", 0, &attr);
     char byte = 'x';
-    struct waited_io w = {.io = {.file = file, .offset = FS_FILE_SIZE_MAX, .size = 1, .bytes = &byte}};
+    struct waited_io w = {
+        .io = {.file = file, .offset = FS_FILE_SIZE_MAX, .size = 1, .bytes = &byte}};
     FAILS(io_wait(&s, &w, fs_write, NULL), ERR_EFBIG);
     FAILS(allocate(file, 0, 0, 0), ERR_EINVAL);
     FAILS(allocate(file, 0, FS_FILE_SIZE_MAX, 10), ERR_EFBIG);

@@ -18,7 +18,8 @@ static void teardown(void)
 
 enum { NAMES = 3000 };
 
-/* Reads everything behind the cookie, `batch` entries at a time; how often each of the names nNUMBER came. */
+/* Reads everything behind the cookie, `batch` entries at a time; how often each of the names
+ * nNUMBER came. */
 static uint32_t read_all(uint64_t dir, uint64_t cookie, uint32_t batch, bool plus, uint8_t *seen)
 {
     struct fs_dirent entries[512];

@@ -1,4 +1,5 @@
-/* Random operations on a tree against a model of it in memory: the same outcome, error or success, and the same tree. */
+/* Random operations on a tree against a model of it in memory: the same outcome, error or success,
+ * and the same tree. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -131,7 +132,9 @@ static void op_link(int round)
     if (target->is_dir ? node && parent_of(node) < 0 : target->nlink == 0) return; /* gone */
     struct fs_attr attr;
     enum err err = fs_link(s.c, target->ino, model.nodes[parent].ino, name, &attr);
-    enum err want = model_find(parent, name) >= 0 ? ERR_EEXIST : target->is_dir ? ERR_EPERM : ERR_NONE;
+    enum err want = model_find(parent, name) >= 0 ? ERR_EEXIST
+                    : target->is_dir              ? ERR_EPERM
+                                                  : ERR_NONE;
     expect(err, want, "link", round);
     if (err) return;
     entry_add(parent, node, name);
@@ -149,10 +152,14 @@ static void op_remove(int round)
     uint64_t ino = model.nodes[parent].ino;
     enum err err = rmdir ? fs_rmdir(s.c, &root, ino, name) : fs_unlink(s.c, &root, ino, name);
     enum err want = ERR_NONE;
-    if (at < 0) want = ERR_ENOENT;
-    else if (rmdir && !model.nodes[model.entries[at].node].is_dir) want = ERR_ENOTDIR;
-    else if (!rmdir && model.nodes[model.entries[at].node].is_dir) want = ERR_EISDIR;
-    else if (rmdir && children(model.entries[at].node)) want = ERR_ENOTEMPTY;
+    if (at < 0)
+        want = ERR_ENOENT;
+    else if (rmdir && !model.nodes[model.entries[at].node].is_dir)
+        want = ERR_ENOTDIR;
+    else if (!rmdir && model.nodes[model.entries[at].node].is_dir)
+        want = ERR_EISDIR;
+    else if (rmdir && children(model.entries[at].node))
+        want = ERR_ENOTEMPTY;
     expect(err, want, rmdir ? "rmdir" : "unlink", round);
     if (!err) entry_remove(at);
 }
@@ -187,7 +194,8 @@ static void op_rename(int round)
     int from = model_find(p, name);
     int to = model_find(q, new_name);
     enum err want = rename_wanted(p, from, q, to, flags);
-    enum err err = fs_rename(s.c, &root, model.nodes[p].ino, name, model.nodes[q].ino, new_name, flags);
+    enum err err =
+        fs_rename(s.c, &root, model.nodes[p].ino, name, model.nodes[q].ino, new_name, flags);
     expect(err, want, "rename", round);
     if (err) return;
     int x = model.entries[from].node;

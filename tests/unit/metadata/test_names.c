@@ -75,8 +75,11 @@ CASE(names, every_type_is_made_with_its_mode)
     static const struct {
         uint32_t mode;
         uint32_t rdev;
-    } kinds[] = {{S_IFREG | 04755, 0}, {S_IFIFO | 0600, 0}, {S_IFSOCK | 0777, 0},
-                 {S_IFCHR | 0660, 0x103}, {S_IFBLK | 0640, 0x802}};
+    } kinds[] = {{S_IFREG | 04755, 0},
+                 {S_IFIFO | 0600, 0},
+                 {S_IFSOCK | 0777, 0},
+                 {S_IFCHR | 0660, 0x103},
+                 {S_IFBLK | 0640, 0x802}};
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
         struct fs_attr attr;
         char name[8];

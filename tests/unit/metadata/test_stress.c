@@ -1,4 +1,5 @@
-/* Several threads at once on the same names; afterwards every invariant holds. And lives that end without warning. */
+/* Several threads at once on the same names; afterwards every invariant holds. And lives that end
+ * without warning. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -217,7 +218,8 @@ static void move(struct worker *worker)
         err = fs_rename(worker->c, &root, attr.parent, name, to, flags ? other : name, flags);
         count(worker, err, "move");
         if (!err && flags) {
-            /* The names were exchanged with the directories: give them back, whoever comes first. */
+            /* The names were exchanged with the directories: give them back, whoever comes first.
+             */
             (void)fs_rename(worker->c, &root, attr.parent, name, to, other, RENAME_EXCHANGE);
         }
     }
@@ -251,7 +253,8 @@ static void data(struct worker *worker)
         random_name(worker, name);
         struct fs_attr attr;
         struct fs_file *file;
-        int flags = O_RDWR | (below(worker, 3) == 0 ? O_TRUNC : 0) | (below(worker, 3) == 0 ? O_APPEND : 0);
+        int flags =
+            O_RDWR | (below(worker, 3) == 0 ? O_TRUNC : 0) | (below(worker, 3) == 0 ? O_APPEND : 0);
         enum err err = fs_create_file(worker->c, &root, dirs[0], name, 0600, flags, &attr, &file);
         count(worker, err, "create");
         if (err) continue;
@@ -262,9 +265,11 @@ static void data(struct worker *worker)
         if (below(worker, 3) == 0) {
             struct fs_attr size = {.size = below(worker, 6000)};
             struct fs_attr result;
-            count(worker, fs_setattr(worker->c, &root, attr.ino, FS_SET_SIZE, &size, &result), "truncate");
+            count(worker, fs_setattr(worker->c, &root, attr.ino, FS_SET_SIZE, &size, &result),
+                  "truncate");
         }
-        if (below(worker, 3) == 0) count(worker, fs_unlink(worker->c, &root, dirs[0], name), "unlink");
+        if (below(worker, 3) == 0)
+            count(worker, fs_unlink(worker->c, &root, dirs[0], name), "unlink");
         if (below(worker, 2)) OK(fs_flush_file(worker->c, file));
         OK(fs_release_file(worker->c, file));
         fs_forget(worker->c, attr.ino, 1);
@@ -314,7 +319,8 @@ static void crashing_life(int pipe, uint64_t seed)
         fs_forget(s.c, attr.ino, 1);
         /* Some go again, some move, some are cut. */
         if (i % 4 == 1 && fs_unlink(s.c, &root, dirs[i % DIRS], name)) _exit(9);
-        if (i % 4 == 2 && fs_rename(s.c, &root, dirs[i % DIRS], name, dirs[(i + 1) % DIRS], name, 0))
+        if (i % 4 == 2 &&
+            fs_rename(s.c, &root, dirs[i % DIRS], name, dirs[(i + 1) % DIRS], name, 0))
             _exit(9);
         if (i % 4 == 3) {
             struct fs_attr cut = {.size = below(&worker, 100)};
