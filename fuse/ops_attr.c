@@ -55,6 +55,9 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *stat, int to
     unsigned set = serve_current->kill_privileges ? FS_SET_KILL_SUID : 0;
     for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++)
         if (to_set & map[i].fuse) set |= map[i].ours;
+    /* The kernel sends "now" along with the time that it was there. */
+    if (set & FS_SET_ATIME_NOW) set &= ~(unsigned)FS_SET_ATIME;
+    if (set & FS_SET_MTIME_NOW) set &= ~(unsigned)FS_SET_MTIME;
     struct fs_attr attr = {
         .mode = stat->st_mode,
         .uid = stat->st_uid,
@@ -215,6 +218,7 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void *arg
         memcpy(&value, in, sizeof(value));
         err = fs_flags_set(serve_fs(), &caller, ino, value);
         if (err) break;
+        serve_forget_attr(ino);
         (void)fuse_reply_ioctl(req, 0, NULL, 0);
         return;
     case FS_IOC_FSGETXATTR: {
@@ -235,6 +239,7 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void *arg
         memcpy(&fsx, in, sizeof(fsx));
         err = flags_set_xflags(serve_fs(), &caller, ino, &fsx);
         if (err) break;
+        serve_forget_attr(ino);
         (void)fuse_reply_ioctl(req, 0, NULL, 0);
         return;
     }

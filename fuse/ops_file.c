@@ -149,19 +149,27 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
     if (request) fs_read(serve_fs(), &request->io);
 }
 
+/* What changes content takes setuid and setgid away, unless root does it. The kernel asks for it
+ * with a write; with the others we have to know. */
+static enum err clear_privileges(fuse_req_t req, uint64_t ino)
+{
+    struct fs_caller caller = serve_caller(req);
+    if (caller.uid == 0) return ERR_NONE;
+    struct fs_attr none = {0};
+    struct fs_attr result;
+    enum err err = fs_setattr(serve_fs(), &caller, ino, FS_SET_KILL_SUID, &none, &result);
+    if (!err) serve_forget_attr(ino);
+    return err;
+}
+
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
                      struct fuse_file_info *info)
 {
     struct server *server = serve_current;
-    if (server->kill_privileges) {
-        struct fs_caller caller = serve_caller(req);
-        struct fs_attr none = {0};
-        struct fs_attr result;
-        enum err err = fs_setattr(server->fs, &caller, ino, FS_SET_KILL_SUID, &none, &result);
-        if (err) {
-            serve_reply_err(req, err);
-            return;
-        }
+    enum err err = server->kill_privileges ? clear_privileges(req, ino) : ERR_NONE;
+    if (err) {
+        serve_reply_err(req, err);
+        return;
     }
     uint8_t *fresh = size >= WRITE_TAKES_BUFFER_SIZE ? malloc(SERVE_BUFFER_SIZE) : NULL;
     struct data_request *request =
@@ -177,6 +185,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t s
     } else {
         memcpy(request->bytes, bytes, size);
     }
+    /* The open flags now: O_APPEND can be taken back. */
+    request->io.at_offset = !(info->flags & O_APPEND);
     fs_write(server->fs, &request->io);
 }
 
@@ -204,7 +214,11 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                          struct fuse_file_info *info)
 {
-    (void)ino;
+    enum err err = clear_privileges(req, ino);
+    if (err) {
+        serve_reply_err(req, err);
+        return;
+    }
     struct data_request *request =
         request_new(req, file_of(info), (uint64_t)offset, (uint64_t)length, 0, done_err);
     if (!request) return;
@@ -232,9 +246,9 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_i
                                struct fuse_file_info *info_out, size_t length, int flags)
 {
     (void)ino_in;
-    (void)ino_out;
-    if (flags) {
-        (void)fuse_reply_err(req, EINVAL);
+    enum err err = flags ? ERR_EINVAL : clear_privileges(req, ino_out);
+    if (err) {
+        serve_reply_err(req, err);
         return;
     }
     struct data_request *request =

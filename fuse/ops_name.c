@@ -5,6 +5,8 @@
  * readlink or err; none for forget. */
 #include "fuse/serve.h"
 
+#include <stdio.h>
+
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs_attr attr;
@@ -93,11 +95,27 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
     serve_reply_err(req, fs_rmdir(serve_fs(), &caller, parent, name));
 }
 
+/* A directory that got another parent has another ".." in its listing, of which the kernel may have
+ * a copy. */
+static void forget_listing(fuse_ino_t parent, const char *name)
+{
+    struct fs_attr attr;
+    if (fs_lookup(serve_fs(), parent, name, &attr)) return;
+    if (S_ISDIR(attr.mode))
+        (void)fuse_lowlevel_notify_inval_inode(serve_current->mount->session, attr.ino, 0, 0);
+    fs_forget(serve_fs(), attr.ino, 1);
+}
+
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
                       const char *new_name, unsigned flags)
 {
     struct fs_caller caller = serve_caller(req);
-    serve_reply_err(req, fs_rename(serve_fs(), &caller, parent, name, new_parent, new_name, flags));
+    enum err err = fs_rename(serve_fs(), &caller, parent, name, new_parent, new_name, flags);
+    if (!err && parent != new_parent) {
+        forget_listing(new_parent, new_name);
+        if (flags & RENAME_EXCHANGE) forget_listing(parent, name);
+    }
+    serve_reply_err(req, err);
 }
 
 void serve_ops_name(struct fuse_lowlevel_ops *ops)

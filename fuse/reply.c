@@ -73,3 +73,9 @@ void serve_reply_attr(fuse_req_t req, const struct fs_attr *attr)
     serve_attr_stat(attr, &stat);
     (void)fuse_reply_attr(req, &stat, serve_current->mount->settings.attr_timeout_s);
 }
+
+void serve_forget_attr(uint64_t ino)
+{
+    /* A negative offset spares the cached content. ENOENT: it has no copy. */
+    (void)fuse_lowlevel_notify_inval_inode(serve_current->mount->session, ino, -1, 0);
+}

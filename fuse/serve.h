@@ -75,6 +75,9 @@ struct fs_caller serve_caller(fuse_req_t req);
 void serve_reply_err(fuse_req_t req, enum err err);
 void serve_reply_entry(fuse_req_t req, const struct fs_attr *attr);
 void serve_reply_attr(fuse_req_t req, const struct fs_attr *attr);
+/* The kernel's copy of the attributes is old: something changed them that it does not know to.
+ * Before the reply. */
+void serve_forget_attr(uint64_t ino);
 void serve_attr_stat(const struct fs_attr *attr, struct stat *ret_stat);
 void serve_entry_param(const struct mount *mount, const struct fs_attr *attr,
                        struct fuse_entry_param *ret_entry);

@@ -70,7 +70,7 @@ static void op_init(void *user, struct fuse_conn_info *connection)
     /* Replies are built in memory, and automatic invalidation serves file systems that change
      * behind the kernel's back. */
     const unsigned unwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-                              FUSE_CAP_AUTO_INVAL_DATA;
+                              FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC;
     connection->want = (connection->want | (connection->capable & wanted)) & ~unwanted;
 }
 

@@ -116,6 +116,16 @@ static enum err setattr_simple(struct fs_client *client, const struct setattr *s
     return ERR_NONE;
 }
 
+/* A file has no blocks beyond its end: what truncation leaves at most, until the object was cut and
+ * its blocks counted. */
+static uint64_t blocks_within(uint64_t blocks, uint64_t size)
+{
+    uint64_t most = size / 512 + 8;
+    most -= most % 8;
+    if (size == 0) most = 0;
+    return blocks < most ? blocks : most;
+}
+
 /* What a truncation changed in the open inode, to take it back. */
 struct truncation {
     uint64_t count;
@@ -139,6 +149,7 @@ static struct truncation truncation_begin(const struct setattr *setattr)
     truncation.cut = object && size != inode->size;
     truncation.count = ++inode->truncate_count;
     inode->size = size;
+    inode->blocks = blocks_within(inode->blocks, size);
     inode->truncating++;
     if (truncation.cut) {
         inode->truncate_to = truncation.to;
@@ -222,8 +233,7 @@ static enum err setattr_run(struct fs_client *client, const struct setattr *seta
     guard_equal(program, step, INODE_BLOCKS, row->blocks, ERR_STALE);
     if (next->uid != row->uid || next->gid != row->gid) {
         usage_remove(client, slot, step);
-        usage_add(client, slot, operand_u64(row->project), next->uid, operand_u64(next->gid),
-                  next->size, next->blocks);
+        usage_add(client, slot, next);
     } else if (next->size != row->size) {
         usage_resize(client, slot, step, next->size, next->blocks);
     }
@@ -233,6 +243,7 @@ static enum err setattr_run(struct fs_client *client, const struct setattr *seta
     set_u64(program, INODE_UID, next->uid);
     set_u64(program, INODE_GID, next->gid);
     set_u64(program, INODE_SIZE, next->size);
+    set_u64(program, INODE_BLOCKS, next->blocks);
     set_times(program, setattr, next->ctime_ns);
     return client_run(client);
 }
@@ -254,7 +265,10 @@ static enum err setattr_full(struct fs_client *client, const struct setattr *set
     }
     if (set & FS_SET_UID) next.uid = setattr->attr->uid;
     if (set & FS_SET_GID) next.gid = setattr->attr->gid;
-    if (set & FS_SET_SIZE) next.size = setattr->attr->size;
+    if (set & FS_SET_SIZE) {
+        next.size = setattr->attr->size;
+        next.blocks = blocks_within(row.blocks, next.size);
+    }
     if (set & SET_ATIME) next.atime_ns = setattr->atime;
     if (set & SET_MTIME) next.mtime_ns = setattr->mtime;
     next.ctime_ns = set & FS_SET_CTIME ? setattr->attr->ctime_ns : setattr->now;

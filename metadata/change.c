@@ -47,7 +47,7 @@ static void add_inode(struct fs_client *client, const struct change_inode *inode
                            1);
         guard_never(program, ERR_ENOTEMPTY);
     }
-    if (inode->nlink_zero) orphan_insert(client, key, -1, now);
+    if (inode->nlink_zero) orphan_insert(client, key, now);
     uint8_t own = program_update(program, table, &key, ERR_STALE);
     guard_compare(program, inode->is_dir ? EXPR_EQ : EXPR_NE, own, INODE_TYPE, FS_DIR, ERR_STALE);
     if (inode->guard_nlink) guard_equal(program, own, INODE_NLINK, inode->nlink, ERR_STALE);
@@ -173,15 +173,7 @@ enum err find_entry(struct fs_client *client, uint64_t parent, const struct name
     struct operand ino = operand_column(entry, DENTRY_INO);
     uint8_t inode = program_read(program, table, &ino, ERR_EIO);
     program_output(program, attr_columns, ATTR_COLUMN_COUNT);
-    struct formula formula;
-    formula_begin(&formula);
-    uint16_t home = formula_op1(&formula, EXPR_HOME, KIND_U64,
-                                formula_column(&formula, KIND_U64, entry, DENTRY_INO));
-    uint16_t partition = formula_op2(&formula, EXPR_BIT_AND, KIND_U64, home,
-                                     formula_u64(&formula, fs->partition_mask));
-    (void)formula_op2(&formula, EXPR_EQ, KIND_U64, partition,
-                      formula_u64(&formula, ino_partition(fs, parent)));
-    program_when(program, formula.expr);
+    when_same_partition(program, entry, DENTRY_INO, parent, fs->partition_mask);
     enum err err = client_run(client);
     if (err) return err;
 

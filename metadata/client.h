@@ -43,6 +43,17 @@ struct ino_range {
     uint64_t end;
 };
 
+/* What a directory looked like when it was last read: a guess that whoever uses it guards. That it
+ * is a directory is certain, since numbers are never given out twice. */
+struct dir_hint {
+    uint64_t ino; /* 0: none */
+    uint32_t mode;
+    uint32_t gid;
+    uint32_t flags;
+    uint32_t project;
+};
+enum { DIR_HINTS = 64 };
+
 struct fs_client {
     struct fs *fs;
     struct db_client *db;
@@ -50,16 +61,10 @@ struct fs_client {
     struct tables tables;          /* of the catalog */
     struct program program;
     struct program_reply reply;
-    struct arena arena;       /* names of the last fs_readdir */
-    struct ino_range *ranges; /* by partition */
-    uint64_t random;          /* state of a generator for homes */
-    /* What the last mkdir's parent looked like: a guess that its next one checks. */
-    struct {
-        uint64_t ino;
-        uint32_t mode;
-        uint32_t gid;
-        uint32_t project;
-    } parent_hint;
+    struct arena arena;               /* names of the last fs_readdir */
+    struct ino_range *ranges;         /* by partition */
+    uint64_t random;                  /* state of a generator for homes */
+    struct dir_hint hints[DIR_HINTS]; /* by number */
 };
 
 static inline const struct table_def *client_table(const struct fs_client *client,
@@ -136,6 +141,19 @@ uint64_t client_random(struct fs_client *client);
 /* A number never used before with this home. ERR_NO_SPACE when the partition has no more. */
 MUST_USE enum err ino_allocate(struct fs_client *client, uint16_t home, uint64_t *ret_ino);
 
+/* ---- create.c ---- */
+
+static inline struct dir_hint *dir_hint(struct fs_client *client, uint64_t ino)
+{
+    return &client->hints[(ino ^ ino >> HOME_SHIFT) % DIR_HINTS];
+}
+/* Known to be a directory without asking. */
+static inline bool dir_is_known(struct fs_client *client, uint64_t ino)
+{
+    return dir_hint(client, ino)->ino == ino;
+}
+void dir_hint_set(struct fs_client *client, const struct fs_attr *attr);
+
 /* ---- names.c ---- */
 
 struct name {
@@ -199,9 +217,8 @@ void touch_atime(struct fs_client *client, uint8_t step, uint64_t ino, int64_t n
 /* Steps of the open section, which is the inode's partition. The owner is the one of the row that
  * `step` has fetched (project, uid, gid, and for usage_remove size and blocks). */
 void usage_remove(struct fs_client *client, uint16_t slot, uint8_t step);
-/* One more inode of this owner; gid and project as operands. */
-void usage_add(struct fs_client *client, uint16_t slot, struct operand project, uint32_t uid,
-               struct operand gid, uint64_t bytes, uint64_t blocks);
+/* One more inode: its owner, size and blocks. */
+void usage_add(struct fs_client *client, uint16_t slot, const struct fs_attr *attr);
 /* The inode of `step` gets these bytes and blocks instead of what its row has. */
 void usage_resize(struct fs_client *client, uint16_t slot, uint8_t step, uint64_t bytes,
                   uint64_t blocks);

@@ -1,13 +1,13 @@
 /* mknod, symlink, mkdir, and what a create is made of.
  *
  * A file's inode takes its parent's home, so entry, inode, parent and usage are rows of one
- * partition and a create is one program in one round trip: insert the entry, change the parent (its
- * row gives setgid, group and project), insert the inode, count it. The entry comes first because
- * EEXIST is the error that the caller must see first.
+ * partition and a create is one program in one round trip: insert the entry, change the parent,
+ * insert the inode, count it. The entry comes first because EEXIST is the error that the caller
+ * must see first. A directory gets a home of its own, so a mkdir is usually two sections.
  *
- * A directory gets a home of its own, so a mkdir is usually two sections. The section of the new
- * inode cannot read the parent's row, so what it inherits is guessed (from the last mkdir's parent,
- * or a read) and guarded in the parent's. */
+ * Group, setgid and project come from the parent. They are taken from a hint, what the parent
+ * looked like when this client last read it, and guarded in the parent's step: constants are
+ * cheaper than expressions, and the section of a new directory could not read the parent's row. */
 #include "metadata/create.h"
 
 #include <linux/fs.h>
@@ -15,15 +15,14 @@
 
 #include "metadata/open.h"
 
-void insert_inode(struct fs_client *client, const struct fs_attr *attr, struct operand gid,
-                  struct operand project)
+void insert_inode(struct fs_client *client, const struct fs_attr *attr)
 {
     const struct operand values[INODE_COLUMNS] = {
         [INODE_INO] = operand_u64(attr->ino),
         [INODE_TYPE] = operand_u64(attr_type(attr)),
         [INODE_MODE] = operand_u64(attr->mode & 07777),
         [INODE_UID] = operand_u64(attr->uid),
-        [INODE_GID] = gid,
+        [INODE_GID] = operand_u64(attr->gid),
         [INODE_NLINK] = operand_u64(attr->nlink),
         [INODE_SIZE] = operand_u64(attr->size),
         [INODE_BLOCKS] = operand_u64(attr->blocks),
@@ -34,7 +33,7 @@ void insert_inode(struct fs_client *client, const struct fs_attr *attr, struct o
         [INODE_RDEV] = operand_u64(attr->rdev),
         [INODE_GENERATION] = operand_u64(attr->generation),
         [INODE_FLAGS] = operand_u64(attr->flags),
-        [INODE_PROJECT] = project,
+        [INODE_PROJECT] = operand_u64(attr->project),
         [INODE_PARENT] = operand_u64(attr->parent),
         [INODE_LAYOUT_CLASS] = operand_u64(1),
     };
@@ -55,18 +54,67 @@ static void insert_dentry(struct fs_client *client, uint64_t parent, const struc
     (void)program_insert(&client->program, client_table(client, TABLE_DENTRY), values, ERR_EEXIST);
 }
 
-/* The parent gets an entry: checks that it may, and its times. Opens the step. */
-static uint8_t update_parent(struct fs_client *client, uint64_t parent, int64_t now)
+/* ---- what a new inode inherits ---- */
+
+void dir_hint_set(struct fs_client *client, const struct fs_attr *attr)
+{
+    *dir_hint(client, attr->ino) = (struct dir_hint){.ino = attr->ino,
+                                                     .mode = attr->mode & 07777,
+                                                     .gid = attr->gid,
+                                                     .flags = attr->flags,
+                                                     .project = attr->project};
+}
+
+/* The hint of the parent, read when there is none. ERR_ENOENT, ERR_ENOTDIR. */
+static enum err parent_hint(struct fs_client *client, uint64_t parent, struct dir_hint *ret_hint)
+{
+    struct dir_hint *hint = dir_hint(client, parent);
+    if (hint->ino != parent) {
+        struct fs_attr attr;
+        enum err err = inode_read(client, parent, &attr);
+        if (err) return err == ERR_ESTALE ? ERR_ENOENT : err;
+        if (!S_ISDIR(attr.mode)) return ERR_ENOTDIR;
+        dir_hint_set(client, &attr);
+    }
+    *ret_hint = *hint;
+    return ERR_NONE;
+}
+
+/* What the directory's hint says that its new entry gets. */
+static struct fs_attr inherit(const struct fs_attr *attr, const struct dir_hint *hint)
+{
+    struct fs_attr row = *attr;
+    row.project = hint->project;
+    if (!(hint->mode & S_ISGID)) return row;
+    row.gid = hint->gid;
+    if (S_ISDIR(row.mode)) row.mode |= S_ISGID;
+    return row;
+}
+
+/* The parent gets an entry: its times, if it is as the hint says and may have one. Opens the step.
+ */
+static uint8_t update_parent(struct fs_client *client, const struct dir_hint *hint, int64_t now)
 {
     struct program *program = &client->program;
-    struct operand key = operand_u64(parent);
+    struct operand key = operand_u64(hint->ino);
     uint8_t step = program_update(program, client_table(client, TABLE_INODE), &key, ERR_ENOENT);
-    guard_equal(program, step, INODE_TYPE, FS_DIR, ERR_ENOTDIR);
     guard_compare(program, EXPR_GT, step, INODE_NLINK, 0, ERR_ENOENT);
-    guard_clear(program, step, INODE_FLAGS, FS_IMMUTABLE_FL, ERR_EPERM);
+    guard_equal(program, step, INODE_FLAGS, hint->flags, ERR_STALE);
+    guard_equal(program, step, INODE_MODE, hint->mode, ERR_STALE);
+    guard_equal(program, step, INODE_PROJECT, hint->project, ERR_STALE);
+    if (hint->mode & S_ISGID) guard_equal(program, step, INODE_GID, hint->gid, ERR_STALE);
+    if (hint->flags & FS_IMMUTABLE_FL) guard_never(program, ERR_EPERM);
     set_i64(program, INODE_MTIME, now);
     set_i64(program, INODE_CTIME, now);
     return step;
+}
+
+/* Runs what was built on the hint, which goes when it was wrong. */
+static enum err run_with_hint(struct fs_client *client, const struct dir_hint *hint)
+{
+    enum err err = client_run(client);
+    if (err == ERR_STALE || err == ERR_ENOENT) dir_hint(client, hint->ino)->ino = 0;
+    return err;
 }
 
 static struct fs_attr new_attr(const struct fs_client *client, uint64_t ino,
@@ -90,44 +138,29 @@ static struct fs_attr new_attr(const struct fs_client *client, uint64_t ino,
 
 /* ---- everything but directories ---- */
 
-/* The group: the parent's when that is setgid, else the caller's. */
-static struct operand inherited_gid(struct formula *formula, uint8_t parent, uint32_t gid)
-{
-    formula_begin(formula);
-    uint16_t setgid = formula_bits(formula, parent, INODE_MODE, S_ISGID, EXPR_NE);
-    uint16_t theirs = formula_column(formula, KIND_U64, parent, INODE_GID);
-    (void)formula_select(formula, KIND_U64, setgid, theirs, formula_u64(formula, gid));
-    return operand_expr(formula->expr);
-}
-
 static enum err create_attempt(struct fs_client *client, struct new_inode *new_inode,
-                               struct fs_attr *attr)
+                               const struct fs_attr *attr, struct fs_attr *ret_row)
 {
+    struct dir_hint hint;
+    enum err err = parent_hint(client, attr->parent, &hint);
+    if (err) return err;
+    struct fs_attr row = inherit(attr, &hint);
     uint16_t slot = ino_home(attr->parent);
     struct program *program = client_begin(client, slot);
-    insert_dentry(client, attr->parent, &new_inode->name, attr->ino, attr_type(attr));
-    uint8_t parent = update_parent(client, attr->parent, attr->mtime_ns);
-    const uint16_t columns[] = {INODE_MODE, INODE_GID, INODE_PROJECT};
-    program_output(program, columns, 3);
-    struct formula formula;
-    struct operand gid = inherited_gid(&formula, parent, attr->gid);
-    struct operand project = operand_column(parent, INODE_PROJECT);
-    insert_inode(client, attr, gid, project);
+    insert_dentry(client, row.parent, &new_inode->name, row.ino, attr_type(&row));
+    (void)update_parent(client, &hint, row.mtime_ns);
+    insert_inode(client, &row);
     if (new_inode->target) {
         const struct operand values[SYMLINK_COLUMNS] = {
-            [SYMLINK_INO] = operand_u64(attr->ino),
+            [SYMLINK_INO] = operand_u64(row.ino),
             [SYMLINK_TARGET] = operand_value(value_str(new_inode->target, new_inode->target_size)),
         };
         (void)program_insert(program, client_table(client, TABLE_SYMLINK), values, ERR_CORRUPT);
     }
-    usage_add(client, slot, project, attr->uid, gid, attr->size, 0);
-    enum err err = client_run(client);
-    if (err) return err;
-    const struct value *row = client_row(client, parent);
-    if (!row) return ERR_EIO;
-    if (row[0].u & S_ISGID) attr->gid = (uint32_t)row[1].u;
-    attr->project = (uint32_t)row[2].u;
-    return ERR_NONE;
+    usage_add(client, slot, &row);
+    err = run_with_hint(client, &hint);
+    if (!err) *ret_row = row;
+    return err;
 }
 
 enum err create_inode(struct fs_client *client, struct new_inode *new_inode,
@@ -147,14 +180,10 @@ enum err create_inode(struct fs_client *client, struct new_inode *new_inode,
     nlookup_add(client->fs->nlookup, ino, 1);
     struct retry retry = {0};
     do
-        err = create_attempt(client, new_inode, &attr);
+        err = create_attempt(client, new_inode, &attr, ret_attr);
     while (client_again(client, &retry, &err));
-    if (err) {
-        fs_forget(client, ino, 1);
-        return err;
-    }
-    *ret_attr = attr;
-    return ERR_NONE;
+    if (err) fs_forget(client, ino, 1);
+    return err;
 }
 
 enum err fs_mknod(struct fs_client *client, const struct fs_caller *caller, uint64_t parent,
@@ -189,53 +218,27 @@ enum err fs_symlink(struct fs_client *client, const struct fs_caller *caller, ui
 
 /* ---- directories ---- */
 
-static enum err hint_refresh(struct fs_client *client, uint64_t parent)
-{
-    struct fs_attr attr;
-    enum err err = inode_read(client, parent, &attr);
-    if (err) return err == ERR_ESTALE ? ERR_ENOENT : err;
-    client->parent_hint.ino = parent;
-    client->parent_hint.mode = attr.mode;
-    client->parent_hint.gid = attr.gid;
-    client->parent_hint.project = attr.project;
-    return ERR_NONE;
-}
-
 static enum err mkdir_attempt(struct fs_client *client, const struct name *name,
-                              struct fs_attr *attr)
+                              const struct fs_attr *attr, struct fs_attr *ret_row)
 {
-    enum err err = ERR_NONE;
-    if (client->parent_hint.ino != attr->parent) err = hint_refresh(client, attr->parent);
+    struct dir_hint hint;
+    enum err err = parent_hint(client, attr->parent, &hint);
     if (err) return err;
-    uint32_t setgid = client->parent_hint.mode & S_ISGID;
-    uint32_t gid = setgid ? client->parent_hint.gid : attr->gid;
-    uint32_t project = client->parent_hint.project;
-    uint16_t slot = ino_home(attr->ino);
-    client->parent_hint.ino = 0; /* until it has proved right */
-
-    struct program *program = client_begin(client, ino_home(attr->parent));
-    insert_dentry(client, attr->parent, name, attr->ino, FS_DIR);
-    uint8_t parent = update_parent(client, attr->parent, attr->mtime_ns);
+    struct fs_attr row = inherit(attr, &hint);
+    struct program *program = client_begin(client, ino_home(row.parent));
+    insert_dentry(client, row.parent, name, row.ino, FS_DIR);
+    uint8_t parent = update_parent(client, &hint, row.mtime_ns);
     guard_compare(program, EXPR_LT, parent, INODE_NLINK, FS_LINK_MAX, ERR_EMLINK);
-    struct formula formula;
-    formula_begin(&formula);
-    (void)formula_bits(&formula, parent, INODE_MODE, S_ISGID, setgid ? EXPR_NE : EXPR_EQ);
-    program_guard(program, formula.expr, ERR_STALE);
-    if (setgid) guard_equal(program, parent, INODE_GID, gid, ERR_STALE);
-    guard_equal(program, parent, INODE_PROJECT, project, ERR_STALE);
     set_add(program, parent, INODE_NLINK, 1);
 
-    if (slot != ino_home(attr->parent)) program_section(program, slot);
-    struct fs_attr row = *attr;
-    row.mode |= setgid;
-    insert_inode(client, &row, operand_u64(gid), operand_u64(project));
-    usage_add(client, slot, operand_u64(project), row.uid, operand_u64(gid), 0, 0);
-    err = client_run(client);
+    uint16_t slot = ino_home(row.ino);
+    if (slot != ino_home(row.parent)) program_section(program, slot);
+    insert_inode(client, &row);
+    usage_add(client, slot, &row);
+    err = run_with_hint(client, &hint);
     if (err) return err;
-    client->parent_hint.ino = attr->parent;
-    row.gid = gid;
-    row.project = project;
-    *attr = row;
+    dir_hint_set(client, &row); /* it will soon get entries */
+    *ret_row = row;
     return ERR_NONE;
 }
 
@@ -253,12 +256,8 @@ enum err fs_mkdir(struct fs_client *client, const struct fs_caller *caller, uint
     nlookup_add(client->fs->nlookup, ino, 1);
     struct retry retry = {0};
     do
-        err = mkdir_attempt(client, &checked, &attr);
+        err = mkdir_attempt(client, &checked, &attr, ret_attr);
     while (client_again(client, &retry, &err));
-    if (err) {
-        fs_forget(client, ino, 1);
-        return err;
-    }
-    *ret_attr = attr;
-    return ERR_NONE;
+    if (err) fs_forget(client, ino, 1);
+    return err;
 }

@@ -18,8 +18,7 @@ struct new_inode {
 /* In one program, with its lookup counted. */
 MUST_USE enum err create_inode(struct fs_client *client, struct new_inode *new_inode,
                                struct fs_attr *ret_attr);
-/* The step that inserts the row of *attr; gid and project as operands. */
-void insert_inode(struct fs_client *client, const struct fs_attr *attr, struct operand gid,
-                  struct operand project);
+/* The step that inserts the row of *attr. */
+void insert_inode(struct fs_client *client, const struct fs_attr *attr);
 
 #endif

@@ -24,6 +24,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <linux/fs.h>
+
 #include "metadata/device.h"
 #include "metadata/fd.h"
 #include "metadata/io.h"
@@ -256,7 +258,8 @@ static enum err run_write(struct fs_client *client, struct fs_io *io)
     enum err err = cut_all(client, inode);
     if (err) return err;
     uint64_t cuts = truncate_count(inode);
-    uint64_t offset = io->file->flags & O_APPEND ? extent_of(inode).size : io->offset;
+    uint64_t offset =
+        (io->file->flags & O_APPEND) && !io->at_offset ? extent_of(inode).size : io->offset;
     io->result = 0;
     if (io->size == 0) return ERR_NONE;
     if (offset >= FS_FILE_SIZE_MAX) return ERR_EFBIG;
@@ -373,6 +376,7 @@ static enum err run_fallocate(struct fs_client *client, struct fs_io *io)
         return ERR_EOPNOTSUPP;
     if (io->size == 0 || io->offset > INT64_MAX) return ERR_EINVAL;
     if (io->size > FS_FILE_SIZE_MAX || io->offset > FS_FILE_SIZE_MAX - io->size) return ERR_EFBIG;
+    if ((inode->flags & FS_APPEND_FL) && (io->mode & ~keep)) return ERR_EPERM;
     enum err err = cut_all(client, inode);
     if (err) return err;
     uint64_t cuts = truncate_count(inode);

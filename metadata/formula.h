@@ -152,6 +152,21 @@ static inline void when_compare(struct program *program, enum expr_op op, uint8_
     program_when(program, formula.expr);
 }
 
+/* Skip the open step unless the inode number in step.column has its home in the partition of `ino`.
+ */
+static inline void when_same_partition(struct program *program, uint8_t step, uint16_t column,
+                                       uint64_t ino, uint32_t partition_mask)
+{
+    uint64_t mask = (uint64_t)partition_mask << HOME_SHIFT;
+    struct formula formula;
+    formula_begin(&formula);
+    uint16_t number = formula_column(&formula, KIND_U64, step, column);
+    uint16_t home =
+        formula_op2(&formula, EXPR_BIT_AND, KIND_U64, number, formula_u64(&formula, mask));
+    (void)formula_op2(&formula, EXPR_EQ, KIND_U64, home, formula_u64(&formula, ino & mask));
+    program_when(program, formula.expr);
+}
+
 static inline void set_value(struct program *program, uint16_t column, struct value value)
 {
     program_set(program, column, operand_value(value));

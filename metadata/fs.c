@@ -118,8 +118,8 @@ static enum err root_insert(struct fs_client *client)
         err = inode_read(client, FS_ROOT_INO, &attr);
         if (err == ERR_ESTALE) {
             (void)client_begin(client, 0);
-            insert_inode(client, &root, operand_u64(root.gid), operand_u64(0));
-            usage_add(client, 0, operand_u64(0), root.uid, operand_u64(root.gid), 0, 0);
+            insert_inode(client, &root);
+            usage_add(client, 0, &root);
             err = client_run(client);
         }
     } while (client_again(client, &retry, &err));

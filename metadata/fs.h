@@ -185,6 +185,8 @@ struct fs_io {
     uint64_t result; /* bytes done, or the offset found by seek */
     int mode;        /* of fallocate and seek */
     bool data_only;  /* of fsync */
+    bool at_offset;  /* of write: at `offset` though the handle was opened with O_APPEND: the flag
+                        was taken back */
     void (*done)(
         struct fs_io *io); /* on an I/O thread, or on this one when it could be answered at once */
     struct fs_io *next;    /* the queue's */

@@ -10,41 +10,20 @@
 #include "metadata/open.h"
 
 /* The entry's inode; its attributes, too, when it is in the same partition (else *ret_attr has only
- * ino). */
+ * ino). ERR_ENOENT. */
 static enum err lookup_entry(struct fs_client *client, uint64_t parent, const struct name *name,
                              bool *ret_has_attr, struct fs_attr *ret_attr)
 {
     const struct fs *fs = client->fs;
     struct program *program = client_begin(client, ino_home(parent));
     struct dentry_key key = dentry_key(parent, name);
-    uint8_t entry = program_read(program, client_table(client, TABLE_DENTRY), key.at, ERR_NONE);
-    program_flags(program, STEP_OPTIONAL);
+    uint8_t entry = program_read(program, client_table(client, TABLE_DENTRY), key.at, ERR_ENOENT);
     const uint16_t columns[] = {DENTRY_INO};
     program_output(program, columns, 1);
-
-    struct formula formula;
     struct operand ino = operand_column(entry, DENTRY_INO);
     uint8_t row = program_read(program, client_table(client, TABLE_INODE), &ino, ERR_EIO);
     program_output(program, attr_columns, ATTR_COLUMN_COUNT);
-    formula_begin(&formula);
-    uint16_t home = formula_op1(&formula, EXPR_HOME, KIND_U64,
-                                formula_column(&formula, KIND_U64, entry, DENTRY_INO));
-    uint16_t partition = formula_op2(&formula, EXPR_BIT_AND, KIND_U64, home,
-                                     formula_u64(&formula, fs->partition_mask));
-    (void)formula_op2(&formula, EXPR_EQ, KIND_U64, partition,
-                      formula_u64(&formula, ino_partition(fs, parent)));
-    program_when(program, formula.expr);
-
-    struct operand parent_key = operand_u64(parent);
-    uint8_t directory =
-        program_read(program, client_table(client, TABLE_INODE), &parent_key, ERR_ENOENT);
-    formula_begin(&formula);
-    (void)formula_op1(&formula, EXPR_IS_NULL, KIND_U64,
-                      formula_column(&formula, KIND_U64, entry, DENTRY_INO));
-    program_when(program, formula.expr);
-    guard_equal(program, directory, INODE_TYPE, FS_DIR, ERR_ENOTDIR);
-    guard_never(program, ERR_ENOENT);
-
+    when_same_partition(program, entry, DENTRY_INO, parent, fs->partition_mask);
     enum err err = client_run(client);
     if (err) return err;
     const struct value *found = client_row(client, entry);
@@ -58,6 +37,18 @@ static enum err lookup_entry(struct fs_client *client, uint64_t parent, const st
     return ERR_NONE;
 }
 
+/* Why there is no such entry: the parent may be no directory. */
+static enum err lookup_missing(struct fs_client *client, uint64_t parent)
+{
+    if (dir_is_known(client, parent)) return ERR_ENOENT;
+    struct fs_attr attr;
+    enum err err = inode_read(client, parent, &attr);
+    if (err) return err == ERR_ESTALE ? ERR_ENOENT : err;
+    if (!S_ISDIR(attr.mode)) return ERR_ENOTDIR;
+    dir_hint_set(client, &attr);
+    return ERR_ENOENT;
+}
+
 static enum err lookup_attempt(struct fs_client *client, uint64_t parent, const struct name *name,
                                struct fs_attr *ret_attr)
 {
@@ -66,6 +57,7 @@ static enum err lookup_attempt(struct fs_client *client, uint64_t parent, const 
     struct fs_attr attr;
     bool has_attr;
     enum err err = lookup_entry(client, parent, name, &has_attr, &attr);
+    if (err == ERR_ENOENT) return lookup_missing(client, parent);
     if (!err && !has_attr) err = inode_read(client, attr.ino, &attr);
     if (err == ERR_ESTALE || (!err && attr.nlink == 0)) return ERR_STALE;
     if (err) return err;

@@ -24,7 +24,7 @@ enum {
     XATTR_BATCH = 48
 };
 
-void orphan_insert(struct fs_client *client, struct operand key, int when_last, int64_t now)
+void orphan_insert(struct fs_client *client, struct operand key, int64_t now)
 {
     struct program *program = &client->program;
     /* One is there already when a cut is due; it then says so still. */
@@ -35,7 +35,6 @@ void orphan_insert(struct fs_client *client, struct operand key, int when_last, 
     };
     (void)program_insert(program, client_table(client, TABLE_ORPHAN), values, ERR_EEXIST);
     program_flags(program, STEP_OPTIONAL);
-    if (when_last >= 0) when_compare(program, EXPR_EQ, (uint8_t)when_last, INODE_NLINK, 1);
 }
 
 /* ---- purging ---- */

@@ -26,9 +26,8 @@ void background_drain(struct fs *fs);
 
 /* ---- orphan.c ---- */
 
-/* A step of the open section that makes the inode with this key operand an orphan; only when
- * `when_last` (a step that fetched it) says that this is its last link (-1: unconditionally). */
-void orphan_insert(struct fs_client *client, struct operand key, int when_last, int64_t now);
+/* A step of the open section that makes the inode with this key operand an orphan. */
+void orphan_insert(struct fs_client *client, struct operand key, int64_t now);
 /* All orphans of the store get their background work: at fs_open. */
 MUST_USE enum err orphan_recover(struct fs_client *client);
 /* Purges those that nobody refers to. Not on a worker. */

@@ -1,8 +1,7 @@
 /* unlink and rmdir.
  *
- * A file whose inode is in its directory's partition is removed by one program, which decides
- * everything itself; that its inode is elsewhere shows as ERR_WRONG_PARTITION, and then, as for
- * directories, the change is prepared by reading. */
+ * A file with one link whose inode is in its directory's partition is removed by one program, which
+ * decides everything itself. For others, as for directories, the change is prepared by reading. */
 #include <linux/fs.h>
 
 #include "metadata/change.h"
@@ -10,21 +9,8 @@
 
 enum { PROTECT = FS_IMMUTABLE_FL | FS_APPEND_FL };
 
-/* inode.parent of a file that loses its entry in `parent` but keeps others: not known, if it was
- * this one. */
-static void set_parent_lost(struct program *program, uint8_t victim, uint64_t parent)
-{
-    struct formula formula;
-    formula_begin(&formula);
-    uint16_t same = formula_compare(&formula, EXPR_EQ, victim, INODE_PARENT, parent);
-    uint16_t more = formula_compare(&formula, EXPR_GT, victim, INODE_NLINK, 1);
-    uint16_t lost = formula_op2(&formula, EXPR_AND, KIND_I64, same, more);
-    uint16_t old = formula_column(&formula, KIND_U64, victim, INODE_PARENT);
-    (void)formula_select(&formula, KIND_U64, lost, formula_u64(&formula, 0), old);
-    program_set(program, INODE_PARENT, operand_expr(formula.expr));
-}
-
-/* *ret_orphan: the inode, when its last link went. */
+/* The last link of a file. ERR_WRONG_PARTITION or ERR_GUARD (it has others): this way does not do.
+ */
 static enum err unlink_local(struct fs_client *client, const struct fs_caller *caller,
                              uint64_t parent, const struct name *name, uint64_t *ret_orphan)
 {
@@ -46,23 +32,23 @@ static enum err unlink_local(struct fs_client *client, const struct fs_caller *c
     guard_sticky(program, directory, victim, caller->uid);
     guard_clear(program, victim, INODE_FLAGS, PROTECT, ERR_EPERM);
     guard_compare(program, EXPR_NE, victim, INODE_TYPE, FS_DIR, ERR_EISDIR);
-    set_add(program, victim, INODE_NLINK, -1);
+    guard_equal(program, victim, INODE_NLINK, 1, ERR_GUARD);
+    set_u64(program, INODE_NLINK, 0);
     set_i64(program, INODE_CTIME, now);
-    set_parent_lost(program, victim, parent);
-    const uint16_t columns[] = {INODE_INO, INODE_NLINK};
-    program_output(program, columns, 2);
-    orphan_insert(client, victim_key, victim, now);
+    const uint16_t columns[] = {INODE_INO};
+    program_output(program, columns, 1);
+    orphan_insert(client, victim_key, now);
 
     enum err err = client_run(client);
     if (err) return err;
     const struct value *row = client_row(client, victim);
     if (!row) return ERR_EIO;
-    *ret_orphan = row[1].u == 0 ? row[0].u : 0;
+    *ret_orphan = row[0].u;
     return ERR_NONE;
 }
 
-static enum err unlink_remote(struct fs_client *client, const struct fs_caller *caller,
-                              uint64_t parent, const struct name *name, uint64_t *ret_orphan)
+static enum err unlink_any(struct fs_client *client, const struct fs_caller *caller,
+                           uint64_t parent, const struct name *name, uint64_t *ret_orphan)
 {
     struct found found;
     enum err err = find_entry(client, parent, name, &found);
@@ -99,8 +85,8 @@ enum err fs_unlink(struct fs_client *client, const struct fs_caller *caller, uin
     struct retry retry = {0};
     do {
         err = unlink_local(client, caller, parent, &checked, &orphan);
-        if (err == ERR_WRONG_PARTITION || err == ERR_ENOENT)
-            err = unlink_remote(client, caller, parent, &checked, &orphan);
+        if (err == ERR_WRONG_PARTITION || err == ERR_GUARD || err == ERR_ENOENT)
+            err = unlink_any(client, caller, parent, &checked, &orphan);
     } while (client_again(client, &retry, &err));
     if (err) return err;
     if (orphan) orphan_made(client, orphan);

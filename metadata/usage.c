@@ -39,23 +39,22 @@ void usage_remove(struct fs_client *client, uint16_t slot, uint8_t step)
                 usage_sum(&formula, own, USAGE_BLOCKS, 0, step, INODE_BLOCKS));
 }
 
-void usage_add(struct fs_client *client, uint16_t slot, struct operand project, uint32_t uid,
-               struct operand gid, uint64_t bytes, uint64_t blocks)
+void usage_add(struct fs_client *client, uint16_t slot, const struct fs_attr *attr)
 {
     struct program *program = &client->program;
     const struct operand values[USAGE_COLUMNS] = {
         [USAGE_SLOT] = operand_u64(slot & client->fs->partition_mask),
-        [USAGE_PROJECT] = project,
-        [USAGE_UID] = operand_u64(uid),
-        [USAGE_GID] = gid,
+        [USAGE_PROJECT] = operand_u64(attr->project),
+        [USAGE_UID] = operand_u64(attr->uid),
+        [USAGE_GID] = operand_u64(attr->gid),
         [USAGE_FILES] = operand_u64(1),
-        [USAGE_BYTES] = operand_u64(bytes),
-        [USAGE_BLOCKS] = operand_u64(blocks),
+        [USAGE_BYTES] = operand_u64(attr->size),
+        [USAGE_BLOCKS] = operand_u64(attr->blocks),
     };
     uint8_t own = program_upsert(program, client_table(client, TABLE_USAGE), values);
     set_add(program, own, USAGE_FILES, 1);
-    if (bytes) set_add(program, own, USAGE_BYTES, (int64_t)bytes);
-    if (blocks) set_add(program, own, USAGE_BLOCKS, (int64_t)blocks);
+    if (attr->size) set_add(program, own, USAGE_BYTES, (int64_t)attr->size);
+    if (attr->blocks) set_add(program, own, USAGE_BLOCKS, (int64_t)attr->blocks);
 }
 
 void usage_resize(struct fs_client *client, uint16_t slot, uint8_t step, uint64_t bytes,

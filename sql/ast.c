@@ -163,8 +163,7 @@ struct ast_name ast_identifier(struct parser *parser, struct token token)
         struct value value;
         enum err err = literal_string(token.text, token.size, parser->arena, &value);
         if (!err) name.text = arena_copy(parser->arena, value.bytes, value.size);
-        if (err || !name.text)
-            parser_fail(parser, ERR_NO_MEMORY, token.position, "out of memory");
+        if (err || !name.text) parser_fail(parser, ERR_NO_MEMORY, token.position, "out of memory");
     } else {
         name.text = arena_copy(parser->arena, token.text, token.size);
         if (!name.text) parser_fail(parser, ERR_NO_MEMORY, token.position, "out of memory");
@@ -239,9 +238,9 @@ struct ast *ast_typed_literal(struct parser *parser, struct token type, struct t
     }
     bool is_date = type.code == TK_DATE;
     int64_t number = 0;
-    bool good = is_date ? date_parse((const char *)text.bytes, text.size, &number)
-                        : datetime_parse((const char *)text.bytes, text.size, &number,
-                                         &node->digits);
+    bool good = is_date
+                    ? date_parse((const char *)text.bytes, text.size, &number)
+                    : datetime_parse((const char *)text.bytes, text.size, &number, &node->digits);
     if (!good) {
         parser_fail(parser, ERR_SYNTAX, token.position,
                     is_date ? "not a date: write DATE 'YYYY-MM-DD'"
@@ -285,7 +284,8 @@ struct ast *ast_call(struct parser *parser, struct ast_name name, struct ast_lis
     struct ast *node = ast_new(parser, AST_CALL, name.position, name.position);
     if (!node) return NULL;
     node->name = name.text;
-    for (uint32_t i = 0; i < args.count; i++) ast_add(parser, node, args.items[i]);
+    for (uint32_t i = 0; i < args.count; i++)
+        ast_add(parser, node, args.items[i]);
     return parser->err ? NULL : node;
 }
 
@@ -296,8 +296,10 @@ struct ast_column *ast_column_add(struct parser *parser, struct ast_name name, s
     if (!column) return NULL;
     column->name = name;
     column->type = type;
-    if (table->last_column) table->last_column->next = column;
-    else table->columns = column;
+    if (table->last_column)
+        table->last_column->next = column;
+    else
+        table->columns = column;
     table->last_column = column;
     return column;
 }
@@ -309,12 +311,14 @@ void ast_index_add(struct parser *parser, bool primary, struct token token, stru
     struct ast_index *index = table ? parser_alloc(parser, sizeof(*index)) : NULL;
     if (!index) return;
     *index = (struct ast_index){.primary = primary,
-                                .using = (uint8_t)using,
+                                .using = (uint8_t) using,
                                 .position = name.text ? name.position : token.position,
                                 .name = name,
                                 .columns = columns};
-    if (table->last_index) table->last_index->next = index;
-    else table->indexes = index;
+    if (table->last_index)
+        table->last_index->next = index;
+    else
+        table->indexes = index;
     table->last_index = index;
 }
 
@@ -362,7 +366,7 @@ static const char *refusal(int code, const struct token *next)
 /* The first word of a statement that is none of ours. */
 static bool fail_statement(struct parser *parser, const struct token *token)
 {
-    static const char *const writes[] = {"INSERT", "UPDATE", "DELETE", "REPLACE",
+    static const char *const writes[] = {"INSERT", "UPDATE", "DELETE",  "REPLACE",
                                          "MERGE",  "LOAD",   "TRUNCATE"};
     for (size_t i = 0; i < ARRAY_SIZE(writes); i++) {
         if (token->size != strlen(writes[i]) || strncasecmp(token->text, writes[i], token->size))

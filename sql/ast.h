@@ -1,8 +1,9 @@
 /* The syntax tree that parse.y builds and everything behind it reads. Private to sql/.
  *
- * All nodes live in the statement's arena. One node type serves expressions and the lists of a SELECT, so that every
- * node knows its place in the text: errors point at `position`, headings and EXPLAIN quote text[start, end). Nesting is
- * bounded by AST_DEPTH_MAX, so that recursion over a tree is; chains of AND and OR are one node with many arguments. */
+ * All nodes live in the statement's arena. One node type serves expressions and the lists of a
+ * SELECT, so that every node knows its place in the text: errors point at `position`, headings and
+ * EXPLAIN quote text[start, end). Nesting is bounded by AST_DEPTH_MAX, so that recursion over a
+ * tree is; chains of AND and OR are one node with many arguments. */
 #ifndef SQL_AST_H
 #define SQL_AST_H
 
@@ -27,19 +28,19 @@ enum ast_kind {
     AST_CALL,        /* name(args), distinct, star */
     AST_AND,         /* args */
     AST_OR,
-    AST_UNARY,   /* op, args[0] */
-    AST_BINARY,  /* op, args[0], args[1] */
-    AST_BETWEEN, /* args[0] BETWEEN args[1] AND args[2], negated */
-    AST_IN,      /* args[0] IN (the rest), negated */
-    AST_LIKE,    /* args[0] LIKE args[1] [ESCAPE args[2]], negated */
-    AST_IS,      /* args[0] IS [NOT] op (TK_NULL, TK_TRUE, TK_FALSE, TK_UNKNOWN), negated */
-    AST_CASE,    /* args[0] operand or NULL, then WHEN, THEN pairs, then ELSE or NULL */
-    AST_CAST,    /* args[0], type */
-    AST_COLLATE, /* args[0], name */
+    AST_UNARY,    /* op, args[0] */
+    AST_BINARY,   /* op, args[0], args[1] */
+    AST_BETWEEN,  /* args[0] BETWEEN args[1] AND args[2], negated */
+    AST_IN,       /* args[0] IN (the rest), negated */
+    AST_LIKE,     /* args[0] LIKE args[1] [ESCAPE args[2]], negated */
+    AST_IS,       /* args[0] IS [NOT] op (TK_NULL, TK_TRUE, TK_FALSE, TK_UNKNOWN), negated */
+    AST_CASE,     /* args[0] operand or NULL, then WHEN, THEN pairs, then ELSE or NULL */
+    AST_CAST,     /* args[0], type */
+    AST_COLLATE,  /* args[0], name */
     AST_INTERVAL, /* op (TK_PLUS, TK_MINUS), args[0], args[1] the amount, name the unit */
-    AST_ITEM,    /* of a select list: args[0], name the alias or NULL */
-    AST_TABLE,   /* of FROM: database, name, table the alias; args[0] the ON condition or NULL */
-    AST_ORDER,   /* args[0], negated is DESC */
+    AST_ITEM,     /* of a select list: args[0], name the alias or NULL */
+    AST_TABLE,    /* of FROM: database, name, table the alias; args[0] the ON condition or NULL */
+    AST_ORDER,    /* args[0], negated is DESC */
 };
 
 struct ast_type {
@@ -176,7 +177,7 @@ struct parser {
     const char *text;
     uint32_t size;
     struct diag *diag;
-    enum err err; /* the first error; nothing is built after it */
+    enum err err;          /* the first error; nothing is built after it */
     uint32_t previous_end; /* where the last token taken by the grammar ends */
     uint32_t node_count;
     struct tokenizer tokenizer;
@@ -184,15 +185,16 @@ struct parser {
     struct ast_table_def *definition; /* of the CREATE TABLE being read */
 };
 
-/* Parses the first statement of text[0, size), where text[size] is NUL. *ret_size gets the bytes consumed, with the
- * ';'. ERR_SYNTAX, ERR_NOT_PUSHABLE (a known construct that cannot run), ERR_OUT_OF_RANGE (a literal), ERR_TOO_BIG,
- * ERR_NO_MEMORY; diag has the place. */
+/* Parses the first statement of text[0, size), where text[size] is NUL. *ret_size gets the bytes
+ * consumed, with the
+ * ';'. ERR_SYNTAX, ERR_NOT_PUSHABLE (a known construct that cannot run), ERR_OUT_OF_RANGE (a
+ * literal), ERR_TOO_BIG, ERR_NO_MEMORY; diag has the place. */
 MUST_USE enum err parse_statement(const char *text, uint32_t size, struct arena *arena,
                                   struct ast_statement *ret_statement, uint32_t *ret_size,
                                   struct diag *diag);
 
-/* For the grammar's actions. All return NULL, with parser->err set, on a failure; they take NULL arguments that
- * came from one. */
+/* For the grammar's actions. All return NULL, with parser->err set, on a failure; they take NULL
+ * arguments that came from one. */
 struct ast *ast_new(struct parser *parser, enum ast_kind kind, uint32_t start, uint32_t position);
 void ast_add(struct parser *parser, struct ast *node, struct ast *arg);
 struct ast *ast_unary(struct parser *parser, struct token op, struct ast *a);
@@ -218,7 +220,8 @@ void ast_index_add(struct parser *parser, bool primary, struct token token, stru
                    struct ast_names columns, int using);
 void parser_fail(struct parser *parser, enum err err, uint32_t position, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-/* The grammar cannot take this token: says why, with the reason for what is SQL but not pushable. */
+/* The grammar cannot take this token: says why, with the reason for what is SQL but not pushable.
+ */
 void parser_unexpected(struct parser *parser, struct token token);
 
 #endif

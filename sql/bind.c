@@ -1,10 +1,10 @@
 /* Binding a SELECT: tables, outputs, conditions, groups, order, in the order in which names become
  * visible.
  *
- * Everything is first bound over the tables. When the query aggregates, outputs, HAVING and ORDER BY are
- * then rewritten over group keys and aggregates: a subexpression that is a group key becomes a
- * reference to it, and a column left over is refused, as in MySQL's ONLY_FULL_GROUP_BY. A column of a
- * table whose whole primary key is grouped by depends on it: it becomes one more group key. */
+ * Everything is first bound over the tables. When the query aggregates, outputs, HAVING and ORDER
+ * BY are then rewritten over group keys and aggregates: a subexpression that is a group key becomes
+ * a reference to it, and a column left over is refused, as in MySQL's ONLY_FULL_GROUP_BY. A column
+ * of a table whose whole primary key is grouped by depends on it: it becomes one more group key. */
 #include "sql/bound.h"
 
 #include <strings.h>
@@ -76,19 +76,19 @@ static bool bind_star(struct binder *binder, const struct ast *ast)
                             ast->start, ast->end))
                 return false;
     }
-    if (!found)
-        bind_fail(binder, ERR_BIND, ast->start, "unknown table '%.64s'", ast->table);
+    if (!found) bind_fail(binder, ERR_BIND, ast->start, "unknown table '%.64s'", ast->table);
     return found;
 }
 
-/* The heading of an item without an alias: a column's own name, a text literal's text, else the expression as
- * it was written. */
+/* The heading of an item without an alias: a column's own name, a text literal's text, else the
+ * expression as it was written. */
 static const char *heading(struct binder *binder, const struct ast *ast)
 {
     if (ast->kind == AST_NAME) return ast->name;
     const char *text;
     if (ast->kind == AST_LITERAL && ast->value.kind == KIND_STR && !ast->hex && !ast->display)
-        text = arena_copy(binder->arena, ast->value.bytes ? (const char *)ast->value.bytes : "", ast->value.size);
+        text = arena_copy(binder->arena, ast->value.bytes ? (const char *)ast->value.bytes : "",
+                          ast->value.size);
     else
         text = arena_copy(binder->arena, binder->query->text + ast->start, ast->end - ast->start);
     if (!text) bind_fail(binder, ERR_NO_MEMORY, ast->start, "out of memory");
@@ -177,9 +177,8 @@ static struct bound *bind_position(struct binder *binder, const struct ast *ast,
 {
     const struct bound_query *query = binder->query;
     if (position < 1 || position > query->visible_count)
-        return bind_fail(binder, ERR_BIND, ast->position,
-                         "%s %llu: the result has columns 1 to %u", clause,
-                         (unsigned long long)position, query->visible_count);
+        return bind_fail(binder, ERR_BIND, ast->position, "%s %llu: the result has columns 1 to %u",
+                         clause, (unsigned long long)position, query->visible_count);
     return query->outputs[position - 1].expr;
 }
 
@@ -249,8 +248,8 @@ static bool key_is_grouped(const struct bound_query *query, uint16_t table)
     return true;
 }
 
-/* The expression over group keys and aggregates; NULL, without an error, when a column is in neither, which
- * *ret_column then is. */
+/* The expression over group keys and aggregates; NULL, without an error, when a column is in
+ * neither, which *ret_column then is. */
 static struct bound *over_groups(struct binder *binder, struct bound *node,
                                  const struct bound **ret_column)
 {
@@ -346,7 +345,8 @@ static bool order_add(struct binder *binder, struct bound *expr, const struct as
     struct bound_query *query = binder->query;
     const struct ast *ast = order->args[0];
     uint16_t output = 0;
-    while (output < query->output_count && query->outputs[output].expr != expr) output++;
+    while (output < query->output_count && query->outputs[output].expr != expr)
+        output++;
     if (output == query->output_count) {
         if (distinct) {
             bind_fail(binder, ERR_BIND, ast->position,
@@ -402,7 +402,8 @@ static bool aggregate_outputs(struct binder *binder, const struct ast_select *se
         bool star = item->kind == AST_STAR;
         uint16_t end = (uint16_t)(output + 1);
         if (star) /* as many outputs as came from this item */
-            while (end < query->visible_count && query->outputs[end].start == item->start) end++;
+            while (end < query->visible_count && query->outputs[end].start == item->start)
+                end++;
         for (; output < end; output++) {
             struct bound *expr = aggregated(binder, query->outputs[output].expr,
                                             star ? NULL : item->args[0], item->position);
@@ -426,8 +427,8 @@ static bool bind_all(struct binder *binder, const struct ast_select *select)
     for (uint32_t i = 0; i < select->tables.count; i++)
         if (!bind_table(binder, select->tables.items[i])) return false;
     if (select->order.count > QUERY_OUTPUTS_MAX) {
-        bind_fail(binder, ERR_TOO_BIG, select->order.items[0]->position,
-                  "more than %d order terms", QUERY_OUTPUTS_MAX);
+        bind_fail(binder, ERR_TOO_BIG, select->order.items[0]->position, "more than %d order terms",
+                  QUERY_OUTPUTS_MAX);
         return false;
     }
     struct bound **order = arena_new(binder->arena, struct bound *, select->order.count);

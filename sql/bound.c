@@ -33,20 +33,22 @@ static bool value_same(struct value a, struct value b)
 static uint64_t value_hash(struct value value)
 {
     uint64_t hash = hash_u64((uint64_t)value.kind << 8 | value.scale);
-    if (value.kind == KIND_STR) return hash ^ hash_bytes(value.bytes ? value.bytes : (const uint8_t *)"", value.size);
+    if (value.kind == KIND_STR)
+        return hash ^ hash_bytes(value.bytes ? value.bytes : (const uint8_t *)"", value.size);
     return value.kind == KIND_NULL ? hash : hash ^ hash_u64(value.u);
 }
 
 static uint64_t node_hash(const struct bound *node)
 {
-    uint64_t hash = hash_u64((uint64_t)node->op << 56 | (uint64_t)node->kind << 48 |
-                             (uint64_t)node->scale << 40 | (uint64_t)node->source << 16 |
-                             node->column);
+    uint64_t hash =
+        hash_u64((uint64_t)node->op << 56 | (uint64_t)node->kind << 48 |
+                 (uint64_t)node->scale << 40 | (uint64_t)node->source << 16 | node->column);
     hash = hash_u64(hash ^ ((uint64_t)node->x << 8 | node->collation));
     hash = hash_u64(hash ^ value_hash(node->value));
     for (uint32_t i = 0; i < node->arg_count; i++)
         hash = hash_u64(hash ^ node->args[i]->hash) + i;
-    for (uint32_t i = 0; i < node->list_count; i++) hash = hash_u64(hash ^ value_hash(node->list[i]));
+    for (uint32_t i = 0; i < node->list_count; i++)
+        hash = hash_u64(hash ^ value_hash(node->list[i]));
     return hash;
 }
 
@@ -74,7 +76,8 @@ static bool interned_grow(struct binder *binder)
         struct bound *node = binder->interned[i];
         if (!node) continue;
         uint32_t at = (uint32_t)node->hash & (capacity - 1);
-        while (slots[at]) at = (at + 1) & (capacity - 1);
+        while (slots[at])
+            at = (at + 1) & (capacity - 1);
         slots[at] = node;
     }
     binder->interned = slots;

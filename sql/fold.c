@@ -23,7 +23,8 @@ bool fold_rescale(int64_t number, uint8_t from, uint8_t to, bool exact, int64_t 
     int64_t half = 0;
     bool lost = false;
     for (; from > to; from--) {
-        /* Only the last digit removed decides, as the remainder below it is less than a unit of it. */
+        /* Only the last digit removed decides, as the remainder below it is less than a unit of it.
+         */
         half = number % 10;
         lost = lost || half != 0;
         number /= 10;
@@ -81,10 +82,12 @@ static bool cast_to_integer(struct binder *binder, struct value value, bool is_s
 static bool cast_to_string(struct binder *binder, struct value value, struct value *ret_value)
 {
     char *text;
-    if (value.kind == KIND_I64) text = arena_printf(binder->arena, "%lld", (long long)value.i);
+    if (value.kind == KIND_I64)
+        text = arena_printf(binder->arena, "%lld", (long long)value.i);
     else if (value.kind == KIND_U64)
         text = arena_printf(binder->arena, "%llu", (unsigned long long)value.u);
-    else return false;
+    else
+        return false;
     if (!text) return bind_fail(binder, ERR_NO_MEMORY, UINT32_MAX, "out of memory"), false;
     *ret_value = value_text(text);
     return true;
@@ -103,17 +106,20 @@ bool fold_cast(struct binder *binder, struct value value, enum value_kind kind, 
     case KIND_U64:
         return cast_to_integer(binder, value, kind == KIND_I64, ret_value);
     case KIND_F64:
-        if (value.kind == KIND_I64) *ret_value = value_f64((double)value.i);
-        else if (value.kind == KIND_U64) *ret_value = value_f64((double)value.u);
-        else if (value.kind == KIND_DEC) *ret_value = value_f64(dec_double(value));
-        else *ret_value = value_f64(literal_string_number(value.bytes, value.size));
+        if (value.kind == KIND_I64)
+            *ret_value = value_f64((double)value.i);
+        else if (value.kind == KIND_U64)
+            *ret_value = value_f64((double)value.u);
+        else if (value.kind == KIND_DEC)
+            *ret_value = value_f64(dec_double(value));
+        else
+            *ret_value = value_f64(literal_string_number(value.bytes, value.size));
         return true;
     case KIND_DEC:
         if (value.kind == KIND_U64 && value.u > INT64_MAX) return overflow(binder);
         if (value.kind != KIND_I64 && value.kind != KIND_U64 && value.kind != KIND_DEC)
             return false;
-        if (!fold_rescale(value.i, value.kind == KIND_DEC ? value.scale : 0, scale, false,
-                          &number))
+        if (!fold_rescale(value.i, value.kind == KIND_DEC ? value.scale : 0, scale, false, &number))
             return overflow(binder);
         *ret_value = value_dec(number, scale);
         return true;
@@ -146,9 +152,12 @@ static bool fold_i64(struct binder *binder, enum expr_op op, int64_t a, int64_t 
             *ret_value = value_null();
             return true;
         }
-        if (b == -1 && op == EXPR_MOD) r = 0;
-        else if (b == -1) bad = __builtin_sub_overflow(0, a, &r);
-        else r = op == EXPR_IDIV ? a / b : a % b;
+        if (b == -1 && op == EXPR_MOD)
+            r = 0;
+        else if (b == -1)
+            bad = __builtin_sub_overflow(0, a, &r);
+        else
+            r = op == EXPR_IDIV ? a / b : a % b;
         break;
     case EXPR_NEG:
         bad = __builtin_sub_overflow(0, a, &r);

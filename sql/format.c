@@ -1,5 +1,5 @@
-/* Formats: the rows of a result as text, to a sink, in pieces. TEXT and CSV are here; JSON and TABLE
- * have files of their own. */
+/* Formats: the rows of a result as text, to a sink, in pieces. TEXT and CSV are here; JSON and
+ * TABLE have files of their own. */
 #include "sql/format.h"
 
 #include <stdlib.h>
@@ -9,10 +9,12 @@
 
 bool sql_format_by_name(const char *name, enum sql_format *ret_format)
 {
-    static const char *const names[] = {
-        [SQL_FORMAT_TABLE] = "TABLE", [SQL_FORMAT_TEXT] = "TEXT",
-        [SQL_FORMAT_TEXT_NOHEADER] = "TEXT_NOHEADER", [SQL_FORMAT_CSV] = "CSV",
-        [SQL_FORMAT_JSON] = "JSON", [SQL_FORMAT_JSON_ASCII] = "JSON_ASCII"};
+    static const char *const names[] = {[SQL_FORMAT_TABLE] = "TABLE",
+                                        [SQL_FORMAT_TEXT] = "TEXT",
+                                        [SQL_FORMAT_TEXT_NOHEADER] = "TEXT_NOHEADER",
+                                        [SQL_FORMAT_CSV] = "CSV",
+                                        [SQL_FORMAT_JSON] = "JSON",
+                                        [SQL_FORMAT_JSON_ASCII] = "JSON_ASCII"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         if (strcasecmp(names[i], name) != 0) continue;
         *ret_format = (enum sql_format)i;
@@ -99,8 +101,10 @@ static void put_headings(struct formatter *formatter)
     for (uint32_t i = 0; i < formatter->column_count; i++) {
         const char *name = formatter->columns[i].name;
         if (i) buf_put_u8(&formatter->out, csv ? ',' : '\t');
-        if (csv) put_csv((const uint8_t *)name, strlen(name), &formatter->out);
-        else put_text((const uint8_t *)name, strlen(name), &formatter->out);
+        if (csv)
+            put_csv((const uint8_t *)name, strlen(name), &formatter->out);
+        else
+            put_text((const uint8_t *)name, strlen(name), &formatter->out);
     }
     if (csv) buf_put_u8(&formatter->out, '\r');
     buf_put_u8(&formatter->out, '\n');

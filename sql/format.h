@@ -11,10 +11,10 @@
 #include "sql/sql.h"
 
 enum {
-    FORMAT_PIECE_SIZE = 1 << 16,        /* bytes gathered before the sink gets them */
-    FORMAT_TABLE_ROWS_MAX = 2000,       /* rows held to find the widths of columns */
-    FORMAT_TABLE_BYTES_MAX = 8 << 20,   /* and their text */
-    FORMAT_TABLE_WIDTH_MAX = 200,       /* a wider cell does not widen its column */
+    FORMAT_PIECE_SIZE = 1 << 16,      /* bytes gathered before the sink gets them */
+    FORMAT_TABLE_ROWS_MAX = 2000,     /* rows held to find the widths of columns */
+    FORMAT_TABLE_BYTES_MAX = 8 << 20, /* and their text */
+    FORMAT_TABLE_WIDTH_MAX = 200,     /* a wider cell does not widen its column */
 };
 
 struct format_column {
@@ -25,8 +25,8 @@ struct format_column {
     bool binary;     /* as hexadecimal */
 };
 
-/* One result on its way to a sink. Rows go out as they come; TABLE holds the first ones to find widths,
- * which the later ones then keep. */
+/* One result on its way to a sink. Rows go out as they come; TABLE holds the first ones to find
+ * widths, which the later ones then keep. */
 struct formatter {
     enum sql_format format;
     struct sql_sink *sink;
@@ -36,9 +36,9 @@ struct formatter {
     struct buf out;
     struct buf cell; /* the text of one value */
     /* TABLE */
-    bool streaming;   /* widths are decided and the heading is out */
+    bool streaming; /* widths are decided and the heading is out */
     uint32_t held_count;
-    struct buf held;  /* cells: u32 size, text */
+    struct buf held; /* cells: u32 size, text */
     uint32_t *widths;
 };
 
@@ -52,7 +52,8 @@ void formatter_fini(struct formatter *formatter);
 
 /* format_value.c: the value's plain text: numbers, dates, the bytes of text; nothing for NULL. */
 void format_value(const struct format_column *column, struct value value, struct buf *buf);
-/* The next code point of bytes[0, size), at least one byte; UINT32_MAX for a byte that is no UTF-8. */
+/* The next code point of bytes[0, size), at least one byte; UINT32_MAX for a byte that is no UTF-8.
+ */
 uint32_t format_code_point(const uint8_t *bytes, size_t size, uint32_t *ret_size);
 /* Columns of a terminal that the code point takes: 0, 1 or 2. */
 uint32_t format_width(uint32_t code_point);

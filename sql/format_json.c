@@ -1,6 +1,6 @@
-/* JSON: {"data":[ one object a line ]}. Numbers are numbers, DECIMAL with all its digits; dates and text are
- * strings. Bytes that are no UTF-8 become U+FFFD. JSON_ASCII writes everything beyond ASCII as \u escapes, with
- * surrogate pairs. */
+/* JSON: {"data":[ one object a line ]}. Numbers are numbers, DECIMAL with all its digits; dates and
+ * text are strings. Bytes that are no UTF-8 become U+FFFD. JSON_ASCII writes everything beyond
+ * ASCII as \u escapes, with surrogate pairs. */
 #include "sql/format.h"
 
 #include <math.h>
@@ -13,8 +13,10 @@ static void put_code_point(uint32_t point, const uint8_t *bytes, uint32_t size, 
     static const char replacement[] = "\xef\xbf\xbd";
     bool bad = point == UINT32_MAX;
     if (!ascii) {
-        if (bad) buf_put(buf, replacement, 3);
-        else buf_put(buf, bytes, size);
+        if (bad)
+            buf_put(buf, replacement, 3);
+        else
+            buf_put(buf, bytes, size);
         return;
     }
     if (bad) point = REPLACEMENT;

@@ -4,16 +4,17 @@
  *     ---  -----
  *       7  alice
  *
- * The first rows are held until there are enough to decide the widths, or no more come. Cells are made
- * harmless for a terminal before they are measured: control characters and bytes that are no UTF-8 are
- * written as escapes. */
+ * The first rows are held until there are enough to decide the widths, or no more come. Cells are
+ * made harmless for a terminal before they are measured: control characters and bytes that are no
+ * UTF-8 are written as escapes. */
 #include "sql/format.h"
 
 #include <stdlib.h>
 
 static void put_spaces(struct buf *buf, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) buf_put_u8(buf, ' ');
+    for (uint32_t i = 0; i < count; i++)
+        buf_put_u8(buf, ' ');
 }
 
 /* Appends the text with everything escaped that would move the cursor. */
@@ -22,13 +23,16 @@ static void put_printable(const uint8_t *bytes, size_t size, struct buf *buf)
     for (size_t i = 0; i < size;) {
         uint32_t step;
         uint32_t point = format_code_point(bytes + i, size - i, &step);
-        if (point == '\n') buf_put(buf, "\\n", 2);
-        else if (point == '\t') buf_put(buf, "\\t", 2);
+        if (point == '\n')
+            buf_put(buf, "\\n", 2);
+        else if (point == '\t')
+            buf_put(buf, "\\t", 2);
         else if (point < ' ' || point == 0x7f || point == UINT32_MAX)
             buf_printf(buf, "\\x%02x", bytes[i]);
         else if (point >= 0x80 && point < 0xa0)
             buf_printf(buf, "\\u%04x", point);
-        else buf_put(buf, bytes + i, step);
+        else
+            buf_put(buf, bytes + i, step);
         i += step;
     }
 }
@@ -57,8 +61,10 @@ static void put_cell(struct formatter *formatter, uint32_t column, const uint8_t
     if (column) put_spaces(out, 2);
     if (right) put_spaces(out, missing);
     buf_put(out, bytes, size);
-    if (column + 1 == formatter->column_count) buf_put_u8(out, '\n');
-    else if (!right) put_spaces(out, missing);
+    if (column + 1 == formatter->column_count)
+        buf_put_u8(out, '\n');
+    else if (!right)
+        put_spaces(out, missing);
 }
 
 static void measure(struct formatter *formatter, uint32_t column, const uint8_t *bytes, size_t size)
@@ -78,7 +84,8 @@ static void put_heading(struct formatter *formatter)
     }
     for (uint32_t i = 0; i < formatter->column_count; i++) {
         if (i) put_spaces(&formatter->out, 2);
-        for (uint32_t j = 0; j < formatter->widths[i]; j++) buf_put_u8(&formatter->out, '-');
+        for (uint32_t j = 0; j < formatter->widths[i]; j++)
+            buf_put_u8(&formatter->out, '-');
     }
     buf_put_u8(&formatter->out, '\n');
 }
@@ -123,11 +130,15 @@ enum err format_table_row(struct formatter *formatter, const struct value *row)
         struct buf *cell = &formatter->cell;
         buf_clear(&raw);
         buf_clear(cell);
-        if (value_is_null(row[i])) buf_put(&raw, "NULL", 4);
-        else format_value(&formatter->columns[i], row[i], &raw);
+        if (value_is_null(row[i]))
+            buf_put(&raw, "NULL", 4);
+        else
+            format_value(&formatter->columns[i], row[i], &raw);
         put_printable(raw.bytes, raw.size, cell);
-        if (raw.failed || cell->failed) err = ERR_NO_MEMORY;
-        else if (formatter->streaming) put_cell(formatter, i, cell->bytes, cell->size);
+        if (raw.failed || cell->failed)
+            err = ERR_NO_MEMORY;
+        else if (formatter->streaming)
+            put_cell(formatter, i, cell->bytes, cell->size);
         else {
             measure(formatter, i, cell->bytes, cell->size);
             buf_put_u32(&formatter->held, (uint32_t)cell->size);

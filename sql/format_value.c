@@ -8,8 +8,8 @@
 #include "base/check.h"
 #include "sql/datetime.h"
 
-/* The shortest text that reads back as the same number, as the executor's cast to text writes it: the
- * exponent is without a plus and leading zeros. */
+/* The shortest text that reads back as the same number, as the executor's cast to text writes it:
+ * the exponent is without a plus and leading zeros. */
 static void put_double(double number, struct buf *buf)
 {
     char text[40];
@@ -24,7 +24,8 @@ static void put_double(double number, struct buf *buf)
     exponent++;
     if (*exponent == '-') buf_put_u8(buf, '-');
     exponent++;
-    while (*exponent == '0' && exponent[1]) exponent++;
+    while (*exponent == '0' && exponent[1])
+        exponent++;
     buf_put(buf, exponent, strlen(exponent));
 }
 
@@ -63,8 +64,10 @@ void format_value(const struct format_column *column, struct value value, struct
     case KIND_NULL:
         break;
     case KIND_I64:
-        if (column->display) put_date(column, value.i, buf);
-        else buf_printf(buf, "%lld", (long long)value.i);
+        if (column->display)
+            put_date(column, value.i, buf);
+        else
+            buf_printf(buf, "%lld", (long long)value.i);
         break;
     case KIND_U64:
         buf_printf(buf, "%llu", (unsigned long long)value.u);
@@ -76,8 +79,10 @@ void format_value(const struct format_column *column, struct value value, struct
         put_decimal(value.i, value.scale, buf);
         break;
     case KIND_STR:
-        if (column->binary) put_hex(value, buf);
-        else if (value.size) buf_put(buf, value.bytes, value.size);
+        if (column->binary)
+            put_hex(value, buf);
+        else if (value.size)
+            buf_put(buf, value.bytes, value.size);
         break;
     }
 }
@@ -114,8 +119,8 @@ uint32_t format_width(uint32_t code_point)
     static const struct {
         uint32_t first, last;
     } none[] = {{0x300, 0x36f}, {0x200b, 0x200f}, {0x20d0, 0x20ff}, {0xfe00, 0xfe0f}},
-      twice[] = {{0x1100, 0x115f}, {0x2e80, 0xa4cf},   {0xac00, 0xd7a3},   {0xf900, 0xfaff},
-                 {0xfe30, 0xfe6f}, {0xff00, 0xff60},   {0xffe0, 0xffe6},   {0x1f300, 0x1f64f},
+      twice[] = {{0x1100, 0x115f},   {0x2e80, 0xa4cf},   {0xac00, 0xd7a3},  {0xf900, 0xfaff},
+                 {0xfe30, 0xfe6f},   {0xff00, 0xff60},   {0xffe0, 0xffe6},  {0x1f300, 0x1f64f},
                  {0x1f680, 0x1f6ff}, {0x1f900, 0x1f9ff}, {0x20000, 0x3fffd}};
     for (size_t i = 0; i < ARRAY_SIZE(none); i++)
         if (code_point >= none[i].first && code_point <= none[i].last) return 0;

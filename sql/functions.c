@@ -221,8 +221,7 @@ static struct bound *bind_concat(struct binder *binder, struct call *call)
         call->args[i] = type_string(binder, call->args[i]);
         if (!call->args[i]) return NULL;
     }
-    struct bound *result =
-        bound_balanced(binder, EXPR_CONCAT, KIND_STR, call->args, call->count);
+    struct bound *result = bound_balanced(binder, EXPR_CONCAT, KIND_STR, call->args, call->count);
     if (!result || bound_is_const(result)) return result;
     struct bound whole = *result;
     for (uint32_t i = 0; i < call->count; i++)
@@ -351,7 +350,8 @@ static struct bound *bind_from_unixtime(struct binder *binder, struct call *call
 static struct bound *now(struct binder *binder, unsigned digits)
 {
     int64_t unit = DATETIME_US_PER_SECOND;
-    for (unsigned i = 0; i < digits; i++) unit /= 10;
+    for (unsigned i = 0; i < digits; i++)
+        unit /= 10;
     struct bound *time = integer(binder, binder->now_us / unit * unit);
     return type_with_display(binder, time, TYPE_DATETIME, (uint8_t)digits);
 }
@@ -451,7 +451,10 @@ uint8_t function_aggregate(const char *name)
     static const struct {
         const char *name;
         uint8_t fn;
-    } aggregates[] = {{"COUNT", AGG_COUNT}, {"SUM", AGG_SUM}, {"MIN", AGG_MIN}, {"MAX", AGG_MAX},
+    } aggregates[] = {{"COUNT", AGG_COUNT},
+                      {"SUM", AGG_SUM},
+                      {"MIN", AGG_MIN},
+                      {"MAX", AGG_MAX},
                       {"AVG", AGG_AVG}};
     for (size_t i = 0; i < ARRAY_SIZE(aggregates); i++)
         if (strcasecmp(aggregates[i].name, name) == 0) return aggregates[i].fn;

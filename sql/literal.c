@@ -118,7 +118,8 @@ enum err literal_hex(const char *text, size_t size, struct arena *arena, struct 
 static size_t digits_at(const uint8_t *bytes, size_t size, size_t at)
 {
     size_t count = 0;
-    while (at + count < size && bytes[at + count] >= '0' && bytes[at + count] <= '9') count++;
+    while (at + count < size && bytes[at + count] >= '0' && bytes[at + count] <= '9')
+        count++;
     return count;
 }
 
@@ -126,7 +127,8 @@ double literal_string_number(const uint8_t *bytes, size_t size)
 {
     char text[NUMBER_TEXT_SIZE_MAX];
     size_t at = 0;
-    while (at < size && (bytes[at] == ' ' || (bytes[at] >= '\t' && bytes[at] <= '\r'))) at++;
+    while (at < size && (bytes[at] == ' ' || (bytes[at] >= '\t' && bytes[at] <= '\r')))
+        at++;
     size_t start = at;
     if (at < size && (bytes[at] == '-' || bytes[at] == '+')) at++;
     size_t whole = digits_at(bytes, size, at);

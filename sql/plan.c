@@ -1,13 +1,13 @@
 /* The planner: the order of tables, the access to each, where each condition is checked; then the
  * query tree.
  *
- * Rules, since there are no statistics yet. The pipeline starts at the table that constants reach best:
- * by primary key, then by equal leading columns of an index, then by a range, else by a scan; between
- * equals the one written first. Every other table must be a lookup by key from those before it
- * (plan_join.c); they follow in the written order as far as their keys are known, those whose partition
- * the key tells before those that every partition would have to be asked for. When the best start does
- * not reach all tables, the next one is tried. Joins that no key carries are refused: nothing here may
- * turn into a product of two tables. */
+ * Rules, since there are no statistics yet. The pipeline starts at the table that constants reach
+ * best: by primary key, then by equal leading columns of an index, then by a range, else by a scan;
+ * between equals the one written first. Every other table must be a lookup by key from those before
+ * it (plan_join.c); they follow in the written order as far as their keys are known, those whose
+ * partition the key tells before those that every partition would have to be asked for. When the
+ * best start does not reach all tables, the next one is tried. Joins that no key carries are
+ * refused: nothing here may turn into a product of two tables. */
 #include "sql/plan.h"
 
 #include <stdio.h>
@@ -47,7 +47,8 @@ static uint16_t place_all(struct plan *plan, const struct plan_source *start)
 {
     uint16_t count = 1;
     plan->sources[0] = *start;
-    while (count < plan->query->table_count && place_next(plan, count)) count++;
+    while (count < plan->query->table_count && place_next(plan, count))
+        count++;
     return count;
 }
 
@@ -69,7 +70,8 @@ static enum err fail_join(struct plan *plan, uint16_t reached)
 {
     const struct bound_query *query = plan->query;
     uint16_t table = 0;
-    while (is_placed(plan, reached, table)) table++;
+    while (is_placed(plan, reached, table))
+        table++;
     const struct bound_table *missing = &query->tables[table];
     char keys[200];
     describe_keys(missing->def, keys, sizeof(keys));
@@ -89,7 +91,7 @@ static enum err order_tables(struct plan *plan)
         if (err) return err;
     }
     uint16_t reached_most = 0, best_start = 0;
-    for (int class = CLASS_KEYS; class <= CLASS_SCAN; class++) {
+    for (int class = CLASS_KEYS; class <= CLASS_SCAN; class ++) {
         for (uint16_t t = 0; t < query->table_count; t++) {
             if ((int)classes[t] != class) continue;
             uint16_t reached = place_all(plan, &starts[t]);
@@ -176,8 +178,7 @@ static enum err build_filter(struct building *building, uint16_t number,
         tests[count++] = conjunct->expr;
     }
     if (count == 0) return ERR_NONE;
-    struct bound *filter =
-        bound_balanced(&building->binder, EXPR_AND, KIND_I64, tests, count);
+    struct bound *filter = bound_balanced(&building->binder, EXPR_AND, KIND_I64, tests, count);
     if (!filter) return building->binder.err;
     source->has_filter = true;
     return emit_at(building, filter, position, &source->filter);
@@ -203,8 +204,8 @@ static enum err build_source(struct building *building, uint16_t number)
     if (!source->keys) return diag_set(plan->diag, ERR_NO_MEMORY, "out of memory");
     for (uint16_t k = 0; k < from->key_count; k++) {
         enum err err =
-            emit_at(building, from->keys[k],
-                    plan->query->conjuncts[from->key_conjuncts[k]].start, &source->keys[k]);
+            emit_at(building, from->keys[k], plan->query->conjuncts[from->key_conjuncts[k]].start,
+                    &source->keys[k]);
         if (err) return err;
     }
     return build_filter(building, number, source);
@@ -225,8 +226,8 @@ static enum err build_aggregation(struct building *building)
         return diag_set(plan->diag, ERR_NO_MEMORY, "out of memory");
     for (uint16_t i = 0; i < query->group_count; i++) {
         tree->groups[i].collation = query->groups[i]->collation;
-        enum err err = emit_at(building, query->groups[i], query->group_texts[i].start,
-                               &tree->groups[i].expr);
+        enum err err =
+            emit_at(building, query->groups[i], query->group_texts[i].start, &tree->groups[i].expr);
         if (err) return err;
     }
     for (uint16_t i = 0; i < query->aggregate_count; i++) {
@@ -258,8 +259,7 @@ static enum err build_outputs(struct building *building)
     tree->order_count = query->order_count;
     tree->outputs = arena_new(plan->arena, struct query_output, query->output_count);
     tree->order = arena_new(plan->arena, struct query_order, query->order_count);
-    if (!tree->outputs || !tree->order)
-        return diag_set(plan->diag, ERR_NO_MEMORY, "out of memory");
+    if (!tree->outputs || !tree->order) return diag_set(plan->diag, ERR_NO_MEMORY, "out of memory");
     for (uint16_t i = 0; i < query->output_count; i++) {
         const struct bound_output *from = &query->outputs[i];
         tree->outputs[i] = (struct query_output){
@@ -288,7 +288,8 @@ static enum err build_tree(struct plan *plan, struct query_tree *ret_tree)
     const struct bound_query *query = plan->query;
     struct building building = {.plan = plan};
     building.emitter = (struct emitter){.arena = plan->arena, .position = plan->position};
-    building.binder = (struct binder){.arena = plan->arena, .diag = plan->diag, .query = plan->query};
+    building.binder =
+        (struct binder){.arena = plan->arena, .diag = plan->diag, .query = plan->query};
     struct query_tree *tree = &building.tree;
     tree->catalog_version = plan->catalog->version;
     tree->source_count = query->table_count;
@@ -302,7 +303,8 @@ static enum err build_tree(struct plan *plan, struct query_tree *ret_tree)
     tree->sources = arena_new(plan->arena, struct query_source, query->table_count);
     if (!tree->sources) return diag_set(plan->diag, ERR_NO_MEMORY, "out of memory");
     enum err err = ERR_NONE;
-    for (uint16_t s = 0; !err && s < query->table_count; s++) err = build_source(&building, s);
+    for (uint16_t s = 0; !err && s < query->table_count; s++)
+        err = build_source(&building, s);
     if (!err) err = build_aggregation(&building);
     if (!err) err = build_outputs(&building);
     if (!err) *ret_tree = *tree;
@@ -325,7 +327,8 @@ enum err plan_query(const struct catalog *catalog, uint16_t partition_count,
     enum err err = plan_bounds(plan);
     if (!err) err = order_tables(plan);
     if (err) return err;
-    for (uint16_t s = 0; s < query->table_count; s++) plan->position[plan->sources[s].table] = s;
+    for (uint16_t s = 0; s < query->table_count; s++)
+        plan->position[plan->sources[s].table] = s;
     use_conditions(plan);
     err = plan_slots(plan, plan->sources[0].table, &plan->pruned, &plan->slot_count, &plan->slots);
     if (err) return err;

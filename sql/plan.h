@@ -6,11 +6,13 @@
 #include "base/diag.h"
 #include "sql/bound.h"
 
-enum { PLAN_SLOTS_MAX = 4096 }; /* more constant partition keys than that: every partition is asked */
+enum {
+    PLAN_SLOTS_MAX = 4096
+}; /* more constant partition keys than that: every partition is asked */
 
 /* What the conditions say about one column of a table. */
 struct column_bounds {
-    bool has_eq; /* it equals one of the values */
+    bool has_eq;  /* it equals one of the values */
     bool derived; /* through an equality with another column: the condition stays a filter */
     uint32_t value_count;
     struct value *values; /* sorted, distinct, fit for the column */
@@ -53,9 +55,10 @@ struct plan {
     struct diag *diag;
     uint16_t partition_count;
     struct column_bounds *bounds[QUERY_SOURCES_MAX]; /* of each table, by column */
-    uint16_t *classes[QUERY_SOURCES_MAX]; /* of each table's columns: equal numbers are equal values */
-    uint8_t *uses;                        /* of each conjunct: enum plan_conjunct_use */
-    bool never;                           /* a condition holds for no row */
+    uint16_t
+        *classes[QUERY_SOURCES_MAX]; /* of each table's columns: equal numbers are equal values */
+    uint8_t *uses;                   /* of each conjunct: enum plan_conjunct_use */
+    bool never;                      /* a condition holds for no row */
     struct plan_source sources[QUERY_SOURCES_MAX];
     uint16_t position[QUERY_SOURCES_MAX]; /* of each table: which source it is */
     bool pruned;
@@ -63,7 +66,8 @@ struct plan {
     uint16_t *slots;
 };
 
-/* Plans and builds the tree; *ret_plan is for EXPLAIN. ERR_NOT_PUSHABLE, ERR_TOO_BIG, ERR_NO_MEMORY with the place. */
+/* Plans and builds the tree; *ret_plan is for EXPLAIN. ERR_NOT_PUSHABLE, ERR_TOO_BIG, ERR_NO_MEMORY
+ * with the place. */
 MUST_USE enum err plan_query(const struct catalog *catalog, uint16_t partition_count,
                              struct bound_query *query, struct arena *arena,
                              struct query_tree *ret_tree, struct plan **ret_plan,
@@ -74,10 +78,10 @@ MUST_USE enum err plan_bounds(struct plan *plan);
 
 /* plan_access.c */
 enum access_class { /* better first */
-    CLASS_KEYS,
-    CLASS_EQUAL,
-    CLASS_RANGE,
-    CLASS_SCAN,
+                    CLASS_KEYS,
+                    CLASS_EQUAL,
+                    CLASS_RANGE,
+                    CLASS_SCAN,
 };
 /* The best access to the table by constants alone. */
 MUST_USE enum err plan_access(struct plan *plan, uint16_t table, enum access_class *ret_class,
@@ -86,7 +90,8 @@ MUST_USE enum err plan_access(struct plan *plan, uint16_t table, enum access_cla
 MUST_USE enum err plan_slots(struct plan *plan, uint16_t table, bool *ret_pruned,
                              uint32_t *ret_count, uint16_t **ret_slots);
 
-/* plan_join.c: source `at` as a lookup of the table from the sources before it; false when there is no key. */
+/* plan_join.c: source `at` as a lookup of the table from the sources before it; false when there is
+ * no key. */
 bool plan_join(struct plan *plan, uint16_t at, uint16_t table, struct plan_source *ret_source);
 
 /* emit.c: bound expressions to bytecode. ERR_TOO_BIG, ERR_NO_MEMORY. */

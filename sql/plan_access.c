@@ -1,5 +1,5 @@
-/* Access to the first table by constants: primary keys, ranges of an ordered index, or a scan; and the
- * partitions that can hold its rows. */
+/* Access to the first table by constants: primary keys, ranges of an ordered index, or a scan; and
+ * the partitions that can hold its rows. */
 #include "sql/plan.h"
 
 #include "base/check.h"
@@ -42,9 +42,9 @@ static bool choose(const struct plan *plan, uint16_t table, uint8_t number,
         choice.bound_count = (uint8_t)(next->has_low + next->has_high);
     }
     if (choice.eq_count == 0 && choice.bound_count == 0) return false;
-    choice.class = whole && number == 0     ? CLASS_KEYS
-                   : choice.eq_count > 0    ? CLASS_EQUAL
-                                            : CLASS_RANGE;
+    choice.class = whole && number == 0  ? CLASS_KEYS
+                   : choice.eq_count > 0 ? CLASS_EQUAL
+                                         : CLASS_RANGE;
     *ret_choice = choice;
     return true;
 }
@@ -132,8 +132,7 @@ static bool home_slots(const struct plan *plan, uint16_t table, const struct val
             *ret_count = test->list_count;
             return true;
         }
-        if (test->op == EXPR_EQ && bound_is_const(test->args[1]) &&
-            !bound_is_null(test->args[1])) {
+        if (test->op == EXPR_EQ && bound_is_const(test->args[1]) && !bound_is_null(test->args[1])) {
             *ret_values = &test->args[1]->value;
             *ret_count = 1;
             return true;

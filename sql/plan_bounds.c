@@ -1,10 +1,10 @@
-/* What the conditions say about columns: constants they equal, ranges they lie in, and which columns
- * equal each other.
+/* What the conditions say about columns: constants they equal, ranges they lie in, and which
+ * columns equal each other.
  *
- * Columns connected by `a.x = b.y`, of one kind and collation, form a class; a constant known for one
- * is known for all, so that `d.parent = 7 AND i.parent = d.parent` finds partition and index of both
- * tables. Values are kept only when the column can hold them exactly, so that a key lookup and the
- * comparison it stands for agree. */
+ * Columns connected by `a.x = b.y`, of one kind and collation, form a class; a constant known for
+ * one is known for all, so that `d.parent = 7 AND i.parent = d.parent` finds partition and index of
+ * both tables. Values are kept only when the column can hold them exactly, so that a key lookup and
+ * the comparison it stands for agree. */
 #include "sql/plan.h"
 
 #include <stdlib.h>
@@ -64,7 +64,8 @@ static uint32_t sort_values(struct value *values, uint32_t count, enum collation
     return kept;
 }
 
-/* Takes the list for the column unless a shorter one is known. An empty list means that nothing matches. */
+/* Takes the list for the column unless a shorter one is known. An empty list means that nothing
+ * matches. */
 static enum err bounds_equal(struct plan *plan, uint16_t table, uint16_t number,
                              const struct value *list, uint32_t count, uint32_t conjunct,
                              bool derived)
@@ -121,7 +122,8 @@ static void bounds_high(struct column_bounds *bounds, struct value value, bool i
 
 static bool range_is_usable(const struct column_def *column)
 {
-    /* The executor brings a bound to the column's values; padded and stripped types are left to the filter. */
+    /* The executor brings a bound to the column's values; padded and stripped types are left to the
+     * filter. */
     return column->type != TYPE_CHAR && column->type != TYPE_BINARY;
 }
 
@@ -245,7 +247,8 @@ static void find_classes(struct plan *plan)
         if (a->kind == KIND_STR &&
             test->collation != column_collation(column_def(plan, a->source, a->column)))
             continue;
-        join_classes(plan, plan->classes[a->source][a->column], plan->classes[b->source][b->column]);
+        join_classes(plan, plan->classes[a->source][a->column],
+                     plan->classes[b->source][b->column]);
     }
 }
 
@@ -280,7 +283,8 @@ enum err plan_bounds(struct plan *plan)
         plan->classes[t] = arena_new(plan->arena, uint16_t, count);
         if (!plan->bounds[t] || !plan->classes[t])
             return diag_set(plan->diag, ERR_NO_MEMORY, "out of memory");
-        for (uint16_t c = 0; c < count; c++) plan->classes[t][c] = class++;
+        for (uint16_t c = 0; c < count; c++)
+            plan->classes[t][c] = class ++;
     }
     for (uint32_t i = 0; i < query->conjunct_count; i++) {
         enum err err = note_conjunct(plan, i);

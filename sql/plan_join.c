@@ -1,10 +1,10 @@
-/* Joins: the index by which a table is looked up from the tables before it, and whether its rows are
- * where the pipeline already is.
+/* Joins: the index by which a table is looked up from the tables before it, and whether its rows
+ * are where the pipeline already is.
  *
- * A table can be joined when conditions equate the whole of its primary key, or leading columns of an
- * ordered index, with expressions over tables before it (or constants, for some of the columns). The
- * join is local when its partition columns equal, one by one, those of a table that was read in the
- * partition where the rows now are: equal partition keys are one partition. */
+ * A table can be joined when conditions equate the whole of its primary key, or leading columns of
+ * an ordered index, with expressions over tables before it (or constants, for some of the columns).
+ * The join is local when its partition columns equal, one by one, those of a table that was read in
+ * the partition where the rows now are: equal partition keys are one partition. */
 #include "sql/plan.h"
 
 #include "base/check.h"
@@ -12,11 +12,13 @@
 static uint32_t placed_tables(const struct plan *plan, uint16_t at)
 {
     uint32_t placed = 0;
-    for (uint16_t s = 0; s < at; s++) placed |= UINT32_C(1) << plan->sources[s].table;
+    for (uint16_t s = 0; s < at; s++)
+        placed |= UINT32_C(1) << plan->sources[s].table;
     return placed;
 }
 
-/* The expression over placed tables that the condition equates with the column; NULL when it does not. */
+/* The expression over placed tables that the condition equates with the column; NULL when it does
+ * not. */
 static struct bound *equated_with(const struct plan *plan, const struct bound *test, uint16_t table,
                                   uint16_t column, uint32_t placed)
 {
@@ -129,8 +131,8 @@ bool plan_join(struct plan *plan, uint16_t at, uint16_t table, struct plan_sourc
         if (count == 0 || (index->kind != INDEX_ORDERED && count < index->column_count)) continue;
         source.key_count = count;
         source.broadcast = !tells_partition(def, index, count);
-        bool whole_primary = best.key_count && best.index == 0 &&
-                             best.key_count == def->indexes[0].column_count;
+        bool whole_primary =
+            best.key_count && best.index == 0 && best.key_count == def->indexes[0].column_count;
         if (whole_primary) continue;
         bool better = best.key_count == 0 || (best.broadcast && !source.broadcast) ||
                       (best.broadcast == source.broadcast && count > best.key_count);

@@ -36,8 +36,8 @@ static enum err prepare_select(const struct preparing *preparing, const struct a
     enum err err = bind_select(preparing->catalog, preparing->database, preparing->now_us,
                                preparing->text, select, arena, &query, preparing->diag);
     if (err) return err;
-    err = plan_query(preparing->catalog, preparing->partition_count, query, arena,
-                     &statement->tree, &plan, preparing->diag);
+    err = plan_query(preparing->catalog, preparing->partition_count, query, arena, &statement->tree,
+                     &plan, preparing->diag);
     if (err) return err;
     statement->plan = arena_zalloc(arena, sizeof(*statement->plan));
     bool *binary = arena_new(arena, bool, query->visible_count);

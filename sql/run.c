@@ -1,8 +1,8 @@
 /* Running statements: the public calls of sql.h.
  *
- * Each statement is prepared against the catalog of its moment, run, and written before the next one is
- * read, so that a script may create the tables it then uses. A SELECT whose table changed between
- * preparing and running is prepared again, as long as nothing of it was written. */
+ * Each statement is prepared against the catalog of its moment, run, and written before the next
+ * one is read, so that a script may create the tables it then uses. A SELECT whose table changed
+ * between preparing and running is prepared again, as long as nothing of it was written. */
 #include "sql/sql.h"
 
 #include <strings.h>
@@ -20,10 +20,11 @@ enum {
 
 bool sql_explain_mode_by_name(const char *name, enum sql_explain_mode *ret_mode)
 {
-    static const char *const names[] = {
-        [SQL_EXPLAIN_ALLOW] = "ALLOW", [SQL_EXPLAIN_FORBID] = "FORBID",
-        [SQL_EXPLAIN_REQUIRE] = "REQUIRE", [SQL_EXPLAIN_REMOVE] = "REMOVE",
-        [SQL_EXPLAIN_FORCE] = "FORCE"};
+    static const char *const names[] = {[SQL_EXPLAIN_ALLOW] = "ALLOW",
+                                        [SQL_EXPLAIN_FORBID] = "FORBID",
+                                        [SQL_EXPLAIN_REQUIRE] = "REQUIRE",
+                                        [SQL_EXPLAIN_REMOVE] = "REMOVE",
+                                        [SQL_EXPLAIN_FORCE] = "FORCE"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         if (strcasecmp(names[i], name) != 0) continue;
         *ret_mode = (enum sql_explain_mode)i;
@@ -312,7 +313,8 @@ static enum err each_row(struct running *running, struct db_query *query,
 static enum err prepare_one(struct running *running)
 {
     enum err err;
-    do err = statement_next(running);
+    do
+        err = statement_next(running);
     while (!err && running->statement.kind == SQL_EMPTY);
     if (err == ERR_END || (!err && running->statement.kind != SQL_SELECT))
         return diag_set_at(running->diag, ERR_INVALID, 0, "expected a SELECT");

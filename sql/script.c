@@ -48,9 +48,9 @@ enum err script_next(struct script *script, const struct catalog *catalog, uint1
     struct diag *where = diag ? diag : &local;
     where->position = UINT32_MAX;
     script->start = script->at;
-    enum err err = prepare_at(catalog, partition_count, script->database, script->text + script->at,
-                              script->size - script->at, script->now_us, arena, ret_statement,
-                              where);
+    enum err err =
+        prepare_at(catalog, partition_count, script->database, script->text + script->at,
+                   script->size - script->at, script->now_us, arena, ret_statement, where);
     if (err) {
         if (where->position != UINT32_MAX) where->position += script->start;
         return err;
@@ -64,13 +64,17 @@ char *script_caret(const struct script *script, const struct diag *diag)
     if (!script->text || diag->position > script->size) return NULL;
     uint32_t place = diag->position;
     uint32_t start = place, end = place;
-    while (start > 0 && script->text[start - 1] != '\n') start--;
-    while (end < script->size && script->text[end] != '\n') end++;
+    while (start > 0 && script->text[start - 1] != '\n')
+        start--;
+    while (end < script->size && script->text[end] != '\n')
+        end++;
     /* A long line is cut around the place, at code point borders. */
     if (place - start > CARET_WIDTH_MAX * 3 / 4) start = place - CARET_WIDTH_MAX * 3 / 4;
     if (end - start > CARET_WIDTH_MAX) end = start + CARET_WIDTH_MAX;
-    while (start < place && ((uint8_t)script->text[start] & 0xc0) == 0x80) start++;
-    while (end < script->size && end > place && ((uint8_t)script->text[end] & 0xc0) == 0x80) end--;
+    while (start < place && ((uint8_t)script->text[start] & 0xc0) == 0x80)
+        start++;
+    while (end < script->size && end > place && ((uint8_t)script->text[end] & 0xc0) == 0x80)
+        end--;
 
     char *caret = malloc((size_t)(end - start) + (place - start) + 3);
     if (!caret) return NULL;

@@ -37,7 +37,8 @@ static enum err add_names(const char **names, uint32_t count, struct arena *aren
     enum err err = ERR_NONE;
     qsort(names, count, sizeof(*names), compare_names);
     for (uint32_t i = 0; i < count && !err; i++)
-        if (i == 0 || strcmp(names[i - 1], names[i]) != 0) err = listing_add(listing, arena, &names[i]);
+        if (i == 0 || strcmp(names[i - 1], names[i]) != 0)
+            err = listing_add(listing, arena, &names[i]);
     return err;
 }
 
@@ -62,7 +63,8 @@ static enum err show_databases(const struct catalog *catalog, struct arena *aren
     const char *names[SCHEMA_TABLES_MAX];
     listing->columns = headings;
     listing->column_count = ARRAY_SIZE(headings);
-    for (uint32_t i = 0; i < catalog->table_count; i++) names[i] = catalog->tables[i]->database;
+    for (uint32_t i = 0; i < catalog->table_count; i++)
+        names[i] = catalog->tables[i]->database;
     return add_names(names, catalog->table_count, arena, listing);
 }
 
@@ -109,7 +111,7 @@ static enum err describe(const struct table_def *table, struct arena *arena,
         if (!type) return ERR_NO_MEMORY;
         bool is_text =
             column->type == TYPE_CHAR || column->type == TYPE_VARCHAR || column->type == TYPE_TEXT;
-        const char *collation = !is_text ? NULL
+        const char *collation = !is_text                                ? NULL
                                 : column->collation == COLLATION_BINARY ? "utf8mb4_bin"
                                                                         : "utf8mb4_general_ci";
         const char *cells[] = {column->name, type, column->nullable ? "YES" : "NO",
@@ -138,9 +140,8 @@ enum err show_statement(const struct catalog *catalog, const char *database,
         if (!table)
             return diag_set_at(diag, ERR_TABLE_UNKNOWN, name->name.position, "no table %.64s.%.64s",
                                from, name->name.text);
-        err = statement->kind == AST_STATEMENT_DESCRIBE
-                  ? describe(table, arena, &listing)
-                  : show_create_table(table, arena, &listing);
+        err = statement->kind == AST_STATEMENT_DESCRIBE ? describe(table, arena, &listing)
+                                                        : show_create_table(table, arena, &listing);
     }
     if (err) return diag_set(diag, err, "%s", err_text(err));
     *ret_listing = listing;

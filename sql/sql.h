@@ -1,5 +1,6 @@
-/* RonSQL: text in, pushed-down query trees out. SELECT runs in parallel inside the data nodes or is refused with the
- * place and the reason; there is no slow fallback. DDL (CREATE TABLE, CREATE INDEX, DROP) is for administrators.
+/* RonSQL: text in, pushed-down query trees out. SELECT runs in parallel inside the data nodes or is
+ * refused with the place and the reason; there is no slow fallback. DDL (CREATE TABLE, CREATE
+ * INDEX, DROP) is for administrators.
  *
  * sql does no I/O: statements come as text, results leave through a sink. */
 #ifndef SQL_SQL_H
@@ -17,15 +18,17 @@ enum { SQL_TEXT_SIZE_MAX = 1 << 20 };
 
 enum sql_format {
     SQL_FORMAT_TABLE = 0, /* aligned columns with a ruled heading, for people on a terminal */
-    SQL_FORMAT_TEXT = 1,  /* tab-separated with a heading line; NULL is the word NULL; \t \n \\ escaped */
+    SQL_FORMAT_TEXT =
+        1, /* tab-separated with a heading line; NULL is the word NULL; \t \n \\ escaped */
     SQL_FORMAT_TEXT_NOHEADER = 2,
-    SQL_FORMAT_CSV = 3,   /* RFC 4180 with a heading; NULL is empty, the empty string is "" */
-    SQL_FORMAT_JSON = 4,  /* {"data":[{"column":value,…}]} one object a line inside; numbers as numbers, text as UTF-8 (invalid
-                             bytes as U+FFFD; BINARY and BLOB as lower-case hex; VARBINARY, which holds
-                             file names, as text) */
+    SQL_FORMAT_CSV = 3,  /* RFC 4180 with a heading; NULL is empty, the empty string is "" */
+    SQL_FORMAT_JSON = 4, /* {"data":[{"column":value,…}]} one object a line inside; numbers as
+                            numbers, text as UTF-8 (invalid bytes as U+FFFD; BINARY and BLOB as
+                            lower-case hex; VARBINARY, which holds file names, as text) */
     SQL_FORMAT_JSON_ASCII = 5, /* the same with \u escapes */
 };
-/* By the names of the command line: "JSON", "JSON_ASCII", "TEXT", "TEXT_NOHEADER", "CSV", "TABLE", any case. */
+/* By the names of the command line: "JSON", "JSON_ASCII", "TEXT", "TEXT_NOHEADER", "CSV", "TABLE",
+ * any case. */
 bool sql_format_by_name(const char *name, enum sql_format *ret_format);
 
 enum sql_explain_mode {
@@ -37,27 +40,35 @@ enum sql_explain_mode {
 };
 bool sql_explain_mode_by_name(const char *name, enum sql_explain_mode *ret_mode);
 
-enum sql_statement_kind { SQL_SELECT = 1, SQL_EXPLAIN = 2, SQL_DDL = 3, SQL_USE = 4, SQL_SHOW = 5, SQL_EMPTY = 6 };
+enum sql_statement_kind {
+    SQL_SELECT = 1,
+    SQL_EXPLAIN = 2,
+    SQL_DDL = 3,
+    SQL_USE = 4,
+    SQL_SHOW = 5,
+    SQL_EMPTY = 6
+};
 
 struct sql_statement {
     enum sql_statement_kind kind;
-    struct query_tree tree;   /* SELECT and EXPLAIN: memory from the arena */
-    struct sql_plan *plan;    /* what EXPLAIN prints */
+    struct query_tree tree; /* SELECT and EXPLAIN: memory from the arena */
+    struct sql_plan *plan;  /* what EXPLAIN prints */
     struct sql_ddl *ddl;
-    const char *use;          /* USE database */
-    size_t size;              /* bytes of text consumed, with the ';' */
-    size_t position;          /* where its first word is */
+    const char *use; /* USE database */
+    size_t size;     /* bytes of text consumed, with the ';' */
+    size_t position; /* where its first word is */
 };
 
-/* Parses, binds and plans the first statement of the text. The catalog must outlive the statement. On an error diag has
- * the byte position and a reason that says what to do. ERR_SYNTAX, ERR_BIND, ERR_NOT_PUSHABLE, ERR_TABLE_UNKNOWN,
- * ERR_TOO_BIG, ERR_NO_MEMORY. */
+/* Parses, binds and plans the first statement of the text. The catalog must outlive the statement.
+ * On an error diag has the byte position and a reason that says what to do. ERR_SYNTAX, ERR_BIND,
+ * ERR_NOT_PUSHABLE, ERR_TABLE_UNKNOWN, ERR_TOO_BIG, ERR_NO_MEMORY. */
 MUST_USE enum err sql_prepare(const struct catalog *catalog, uint16_t partition_count,
                               const char *database, const char *text, size_t size,
                               struct arena *arena, struct sql_statement *ret_statement,
                               struct diag *diag);
 
-/* Where output goes, in pieces. A failure (say, a closed pipe) stops the statement with that error. */
+/* Where output goes, in pieces. A failure (say, a closed pipe) stops the statement with that error.
+ */
 struct sql_sink {
     enum err (*write)(struct sql_sink *sink, const char *bytes, size_t size);
 };
@@ -66,20 +77,22 @@ struct sql_options {
     const char *database; /* NULL: "fs" */
     enum sql_format format;
     enum sql_explain_mode explain_mode;
-    bool allow_ddl;       /* the caller is an administrator */
+    bool allow_ddl; /* the caller is an administrator */
 };
 
-/* Runs every statement of a script, separated by ';', and writes their results. Stops at the first error: diag.text is then
- * one line, and *ret_caret, when not NULL, gets two more lines to show under it: the offending source line and a
- * caret (heap-allocated, for free(); NULL when there is no place). */
+/* Runs every statement of a script, separated by ';', and writes their results. Stops at the first
+ * error: diag.text is then one line, and *ret_caret, when not NULL, gets two more lines to show
+ * under it: the offending source line and a caret (heap-allocated, for free(); NULL when there is
+ * no place). */
 MUST_USE enum err sql_run(struct db_client *client, const char *text, size_t size,
                           const struct sql_options *options, struct sql_sink *sink,
                           struct diag *diag, char **ret_caret);
 
-/* For programs: runs one SELECT and calls back with each row (values borrowed for the call). Stops when each() returns an
- * error, which is then the result. */
+/* For programs: runs one SELECT and calls back with each row (values borrowed for the call). Stops
+ * when each() returns an error, which is then the result. */
 MUST_USE enum err sql_query(struct db_client *client, const char *database, const char *text,
-                            enum err (*each)(void *context, const struct value *row, uint32_t count),
+                            enum err (*each)(void *context, const struct value *row,
+                                             uint32_t count),
                             void *context, struct diag *diag);
 /* Runs DDL statements (as the file system does to make its tables). */
 MUST_USE enum err sql_ddl(struct db_client *client, const char *database, const char *text,

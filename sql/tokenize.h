@@ -20,8 +20,9 @@ struct tokenizer {
 
 enum { TOKEN_BAD = -1 };
 
-/* Skips white space and comments and takes the next token. Returns its code, 0 at the end of the text, or
- * TOKEN_BAD with *ret_reason, a static one-line text, and the token that marks the place. */
+/* Skips white space and comments and takes the next token. Returns its code, 0 at the end of the
+ * text, or TOKEN_BAD with *ret_reason, a static one-line text, and the token that marks the place.
+ */
 int tokenize_next(struct tokenizer *tokenizer, struct token *ret_token, const char **ret_reason);
 
 #endif

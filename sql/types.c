@@ -1,12 +1,13 @@
 /* MySQL's rules of kinds, for the accepted subset, as casts around operands.
  *
- * Arithmetic: a double makes it a double; else a DECIMAL makes it a DECIMAL; else BIGINT UNSIGNED when
- * one side is, else BIGINT. Text is a double. `/` of two exact numbers is a DECIMAL with four digits
- * more than its first. A DECIMAL has at most 18 digits here (MySQL: 65), beyond which the executor
- * gives ERR_OUT_OF_RANGE. Dates are no numbers: MySQL's 20240131 is refused with what to write.
+ * Arithmetic: a double makes it a double; else a DECIMAL makes it a DECIMAL; else BIGINT UNSIGNED
+ * when one side is, else BIGINT. Text is a double. `/` of two exact numbers is a DECIMAL with four
+ * digits more than its first. A DECIMAL has at most 18 digits here (MySQL: 65), beyond which the
+ * executor gives ERR_OUT_OF_RANGE. Dates are no numbers: MySQL's 20240131 is refused with what to
+ * write.
  *
- * The bytecode's cast between BIGINT and BIGINT UNSIGNED fails for numbers that do not fit, so where
- * MySQL computes with both at once, the operands are first split into parts that do. */
+ * The bytecode's cast between BIGINT and BIGINT UNSIGNED fails for numbers that do not fit, so
+ * where MySQL computes with both at once, the operands are first split into parts that do. */
 #include "sql/bound.h"
 
 #include <strings.h>
@@ -72,7 +73,8 @@ struct bound *type_number(struct binder *binder, struct bound *node, uint32_t po
         if (node->value.size > 8)
             return bind_fail(binder, ERR_OUT_OF_RANGE, position,
                              "a hexadecimal number has at most 8 bytes");
-        for (uint32_t i = 0; i < node->value.size; i++) number = number << 8 | node->value.bytes[i];
+        for (uint32_t i = 0; i < node->value.size; i++)
+            number = number << 8 | node->value.bytes[i];
         return bound_const(binder, value_u64(number));
     }
     return type_cast(binder, node, KIND_F64, 0);
@@ -85,8 +87,8 @@ struct bound *type_truth(struct binder *binder, struct bound *node, uint32_t pos
     if (node->truth) return node;
     node = type_number(binder, node, position);
     if (!node) return NULL;
-    struct bound *none = type_cast(binder, zero(binder, KIND_I64), (enum value_kind)node->kind,
-                                   node->scale);
+    struct bound *none =
+        type_cast(binder, zero(binder, KIND_I64), (enum value_kind)node->kind, node->scale);
     return compare_raw(binder, EXPR_NE, node, none);
 }
 
@@ -118,8 +120,8 @@ static struct bound *part_or_zero(struct binder *binder, enum expr_op op, struct
                                   struct bound *limit)
 {
     /* The condition is turned round, so that a NULL picks the node itself, which is NULL. */
-    static const uint8_t opposite[] = {[EXPR_LT] = EXPR_GE, [EXPR_LE] = EXPR_GT,
-                                       [EXPR_GT] = EXPR_LE, [EXPR_GE] = EXPR_LT};
+    static const uint8_t opposite[] = {
+        [EXPR_LT] = EXPR_GE, [EXPR_LE] = EXPR_GT, [EXPR_GT] = EXPR_LE, [EXPR_GE] = EXPR_LT};
     struct bound *fails = compare_raw(binder, (enum expr_op)opposite[op], node, limit);
     struct bound *none = zero(binder, (enum value_kind)node->kind);
     if (!fails || !none) return NULL;
@@ -150,8 +152,7 @@ struct bound *type_bits(struct binder *binder, struct bound *node, uint32_t posi
     if (node->kind == KIND_F64 || node->kind == KIND_DEC)
         node = type_cast(binder, node, KIND_I64, 0);
     if (!node || node->kind == KIND_U64) return node;
-    if (node->kind == KIND_NULL || bound_is_null(node))
-        return type_cast(binder, node, KIND_U64, 0);
+    if (node->kind == KIND_NULL || bound_is_null(node)) return type_cast(binder, node, KIND_U64, 0);
     if (bound_is_const(node)) return bound_const(binder, value_u64((uint64_t)node->value.i));
     struct bound *positive = positive_part(binder, node);
     if (node->nonnegative || !positive) return positive;
@@ -337,7 +338,8 @@ struct bound *type_arithmetic(struct binder *binder, int token, struct bound *a,
     a = type_number(binder, a, position);
     b = type_number(binder, b, position);
     if (!a || !b) return NULL;
-    if (bound_is_null(a)) a = type_cast(binder, a, b->kind ? (enum value_kind)b->kind : KIND_I64, b->scale);
+    if (bound_is_null(a))
+        a = type_cast(binder, a, b->kind ? (enum value_kind)b->kind : KIND_I64, b->scale);
     if (bound_is_null(b)) b = type_cast(binder, b, (enum value_kind)a->kind, a->scale);
     if (!a || !b) return NULL;
     bool is_double = a->kind == KIND_F64 || b->kind == KIND_F64;
@@ -358,7 +360,8 @@ struct bound *type_negate(struct binder *binder, struct bound *a, uint32_t posit
 {
     a = type_number(binder, a, position);
     if (!a) return NULL;
-    if (bound_is_null(a)) return type_cast(binder, a, a->kind ? (enum value_kind)a->kind : KIND_I64, a->scale);
+    if (bound_is_null(a))
+        return type_cast(binder, a, a->kind ? (enum value_kind)a->kind : KIND_I64, a->scale);
     if (a->kind == KIND_U64) {
         /* -9223372036854775808 is a literal of 2^63 with a minus. */
         if (bound_is_const(a) && a->value.u == UINT64_C(1) << 63)
@@ -467,9 +470,12 @@ bool type_unify(struct binder *binder, struct bound **nodes, uint32_t count, uin
         kind = KIND_I64;
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (is_date) nodes[i] = unify_dates(binder, &kinds, nodes[i]);
-        else if (kind == KIND_STR) nodes[i] = type_string(binder, nodes[i]);
-        else nodes[i] = type_cast(binder, nodes[i], kind, kinds.scale);
+        if (is_date)
+            nodes[i] = unify_dates(binder, &kinds, nodes[i]);
+        else if (kind == KIND_STR)
+            nodes[i] = type_string(binder, nodes[i]);
+        else
+            nodes[i] = type_cast(binder, nodes[i], kind, kinds.scale);
         if (!nodes[i]) return false;
     }
     return kind != KIND_STR || unify_collations(binder, nodes, count, position);

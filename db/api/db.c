@@ -21,6 +21,7 @@
 
 static const uint64_t checkpoint_close_bytes = 4u << 20;
 static const uint64_t checkpoint_log_bytes_default = UINT64_C(256) << 20;
+static const uint64_t checkpoint_interval_ns = 1000000000u;
 static const uint64_t query_memory_max_default = UINT64_C(256) << 20;
 
 enum {
@@ -127,6 +128,7 @@ static struct node_config node_config_of(const struct db_config *config, struct 
             config->flush_interval_ms ? config->flush_interval_ms : FLUSH_INTERVAL_MS_DEFAULT,
         .checkpoint_log_bytes = config->checkpoint_log_bytes ? config->checkpoint_log_bytes
                                                              : checkpoint_log_bytes_default,
+        .checkpoint_interval_ns = checkpoint_interval_ns,
         .memory_max = config->memory_max,
         .query_memory_max =
             config->query_memory_max ? config->query_memory_max : query_memory_max_default,

@@ -1,8 +1,9 @@
 /* The client library: programs, queries, DDL. Everything outside db/ goes through it.
  *
- * db_open_embedded starts a node in this process. A client belongs to one thread. A client made on a
- * worker's own thread (inside a db_watch callback, or by db_client_on_worker) runs programs for that worker's
- * partitions inline; while it waits for others it pumps its worker's signals, never its watches. */
+ * db_open_embedded starts a node in this process. A client belongs to one thread. A client made on
+ * a worker's own thread (inside a db_watch callback, or by db_client_on_worker) runs programs for
+ * that worker's partitions inline; while it waits for others it pumps its worker's signals, never
+ * its watches. */
 #ifndef DB_API_DB_H
 #define DB_API_DB_H
 
@@ -26,28 +27,31 @@ enum db_flush_policy {
 };
 
 struct db_config {
-    const char *dir;               /* the store directory; created with its parents' last part when create */
-    bool create;                   /* make the store when the directory is missing or empty */
-    uint16_t worker_count;         /* 1..64; 0: 1 */
-    uint16_t partition_count;      /* of a new store; a power of two; 0: 8 */
+    const char *dir; /* the store directory; created with its parents' last part when create */
+    bool create;     /* make the store when the directory is missing or empty */
+    uint16_t worker_count;    /* 1..64; 0: 1 */
+    uint16_t partition_count; /* of a new store; a power of two; 0: 8 */
     enum db_flush_policy flush_policy;
-    uint32_t flush_interval_ms;    /* 0: 50 */
-    uint64_t checkpoint_log_bytes; /* a checkpoint starts when this much redo was written; 0: 256 MiB */
-    uint64_t memory_max;           /* bytes of rows and indexes; beyond it ERR_NO_SPACE; 0: no limit */
-    uint64_t query_memory_max;     /* bytes of one query; 0: 256 MiB */
-    bool pin_workers;              /* each to a core */
-    struct env *env;               /* NULL: the real one */
-    void (*progress)(void *context, const char *what, uint64_t done, uint64_t total); /* may be NULL */
+    uint32_t flush_interval_ms; /* 0: 50 */
+    uint64_t
+        checkpoint_log_bytes;  /* a checkpoint starts when this much redo was written; 0: 256 MiB */
+    uint64_t memory_max;       /* bytes of rows and indexes; beyond it ERR_NO_SPACE; 0: no limit */
+    uint64_t query_memory_max; /* bytes of one query; 0: 256 MiB */
+    bool pin_workers;          /* each to a core */
+    struct env *env;           /* NULL: the real one */
+    void (*progress)(void *context, const char *what, uint64_t done,
+                     uint64_t total); /* may be NULL */
     void *progress_context;
 };
 
-/* Recovers the store and starts the workers. Refuses with a one-line reason: a store made by a newer version
- * (ERR_VERSION), one already served (ERR_IN_USE), a directory that is no store (ERR_INVALID), damage with file and
- * offset (ERR_CORRUPT), no memory or space. */
+/* Recovers the store and starts the workers. Refuses with a one-line reason: a store made by a
+ * newer version (ERR_VERSION), one already served (ERR_IN_USE), a directory that is no store
+ * (ERR_INVALID), damage with file and offset (ERR_CORRUPT), no memory or space. */
 MUST_USE enum err db_open_embedded(const struct db_config *config, struct db **ret_db,
                                    struct diag *diag);
-/* Stops the workers, flushes, writes what makes the next start quick, releases the store. All clients must be
- * destroyed before. The error is of the flush: what was acknowledged as durable stays so. */
+/* Stops the workers, flushes, writes what makes the next start quick, releases the store. All
+ * clients must be destroyed before. The error is of the flush: what was acknowledged as durable
+ * stays so. */
 MUST_USE enum err db_close(struct db *db, struct diag *diag);
 uint16_t db_worker_count(const struct db *db);
 uint16_t db_partition_count(const struct db *db);
@@ -55,12 +59,13 @@ uint16_t db_partition_count(const struct db *db);
 uint16_t db_slot_worker(const struct db *db, uint16_t slot);
 /* A 128-bit random number fixed when the store was made: the key for keyed name hashes. */
 void db_store_key(const struct db *db, uint8_t key[16]);
-/* Makes the process-wide failure known: the first error of a background flush or checkpoint (ERR_NONE: none). After
- * a failed flush every change is refused with it. */
+/* Makes the process-wide failure known: the first error of a background flush or checkpoint
+ * (ERR_NONE: none). After a failed flush every change is refused with it. */
 enum err db_health(const struct db *db, struct diag *diag);
 
-/* Calls back on worker `worker`'s thread whenever fd is readable, until it returns false. With a spin > 0 the
- * loop calls it that many times in a row before it sleeps. Any thread. ERR_NO_MEMORY, ERR_IO. */
+/* Calls back on worker `worker`'s thread whenever fd is readable, until it returns false. With a
+ * spin > 0 the loop calls it that many times in a row before it sleeps. Any thread. ERR_NO_MEMORY,
+ * ERR_IO. */
 struct db_watch {
     int fd;
     bool (*ready)(struct db_watch *watch); /* false: remove the watch */
@@ -72,8 +77,10 @@ MUST_USE enum err db_post(struct db *db, uint16_t worker, void (*fn)(void *conte
 
 /* For the calling thread. ERR_NO_MEMORY, ERR_BUSY (too many clients). */
 MUST_USE enum err db_client_create(struct db *db, struct db_client **ret_client);
-/* The same, bound to a worker: must be created and used on that worker's thread (from a watch or post). */
-MUST_USE enum err db_client_on_worker(struct db *db, uint16_t worker, struct db_client **ret_client);
+/* The same, bound to a worker: must be created and used on that worker's thread (from a watch or
+ * post). */
+MUST_USE enum err db_client_on_worker(struct db *db, uint16_t worker,
+                                      struct db_client **ret_client);
 void db_client_destroy(struct db_client *client); /* NULL is allowed */
 struct db *db_client_db(struct db_client *client);
 
@@ -81,41 +88,42 @@ struct db *db_client_db(struct db_client *client);
 const struct catalog *db_catalog_acquire(struct db *db);
 void db_catalog_release(struct db *db, const struct catalog *catalog);
 
-/* Runs the program and waits. Retries conflicts with back-off for up to a second. The result is the program's
- * outcome: its own err from a guard, or ERR_CONFLICT, ERR_SCHEMA_CHANGED, ERR_NO_SPACE, ERR_NO_MEMORY,
- * ERR_BAD_PROGRAM, ERR_OUTCOME_UNKNOWN, ERR_CLOSED. reply holds the outputs when ERR_NONE; it is reused as it is. */
+/* Runs the program and waits. Retries conflicts with back-off for up to a second. The result is the
+ * program's outcome: its own err from a guard, or ERR_CONFLICT, ERR_SCHEMA_CHANGED, ERR_NO_SPACE,
+ * ERR_NO_MEMORY, ERR_BAD_PROGRAM, ERR_OUTCOME_UNKNOWN, ERR_CLOSED. reply holds the outputs when
+ * ERR_NONE; it is reused as it is. */
 MUST_USE enum err db_run(struct db_client *client, struct program *program,
                          struct program_reply *reply);
-/* The same without waiting: done is called once, on this thread, from db_poll (or at once). The program's bytes are
- * copied. ERR_BUSY when too many are under way (4,096). */
+/* The same without waiting: done is called once, on this thread, from db_poll (or at once). The
+ * program's bytes are copied. ERR_BUSY when too many are under way (4,096). */
 MUST_USE enum err db_submit(struct db_client *client, struct program *program,
                             void (*done)(void *context, struct program_reply *reply),
                             void *context);
-/* Handles what has arrived; waits up to timeout_ms for the first (0: does not, -1: for ever). Returns how many
- * programs were completed. */
+/* Handles what has arrived; waits up to timeout_ms for the first (0: does not, -1: for ever).
+ * Returns how many programs were completed. */
 uint32_t db_poll(struct db_client *client, int timeout_ms);
 /* Everything acknowledged before is on disk when it returns. ERR_IO, ERR_NO_SPACE. */
 MUST_USE enum err db_flush(struct db_client *client);
 /* A checkpoint of every partition now; returns when published. */
 MUST_USE enum err db_checkpoint(struct db_client *client);
 
-/* DDL, administrators only (the caller checks). A definition's id, version and index ids are given by the store.
- * ERR_EXISTS, ERR_INVALID with a reason, ERR_NO_SPACE, ERR_IO, … Durable when it returns. */
+/* DDL, administrators only (the caller checks). A definition's id, version and index ids are given
+ * by the store. ERR_EXISTS, ERR_INVALID with a reason, ERR_NO_SPACE, ERR_IO, … Durable when it
+ * returns. */
 MUST_USE enum err db_create_table(struct db_client *client, const struct table_def *table,
                                   struct diag *diag);
 MUST_USE enum err db_drop_table(struct db_client *client, const char *database, const char *name,
                                 struct diag *diag);
-MUST_USE enum err db_create_index(struct db_client *client, const char *database,
-                                  const char *table, const struct index_def *index,
-                                  struct diag *diag);
+MUST_USE enum err db_create_index(struct db_client *client, const char *database, const char *table,
+                                  const struct index_def *index, struct diag *diag);
 MUST_USE enum err db_drop_index(struct db_client *client, const char *database, const char *table,
                                 const char *index, struct diag *diag);
 
 /* Starts the query on one snapshot over all partitions it touches. */
 MUST_USE enum err db_query_open(struct db_client *client, const struct query_tree *tree,
                                 struct db_query **ret_query, struct diag *diag);
-/* The next row: visible_count values, borrowed until the next call. ERR_END after the last. ERR_OUT_OF_RANGE,
- * ERR_QUERY_MEMORY, ERR_CANCELLED, … with a reason in diag. */
+/* The next row: visible_count values, borrowed until the next call. ERR_END after the last.
+ * ERR_OUT_OF_RANGE, ERR_QUERY_MEMORY, ERR_CANCELLED, … with a reason in diag. */
 MUST_USE enum err db_query_next(struct db_query *query, const struct value **ret_row,
                                 struct diag *diag);
 struct db_query_stats {
@@ -128,7 +136,8 @@ struct db_query_stats {
 void db_query_stats(const struct db_query *query, struct db_query_stats *ret_stats);
 void db_query_close(struct db_query *query); /* NULL is allowed; cancels what still runs */
 
-/* Counters of the node and its workers as a JSON object text, heap-allocated for the caller to free(). */
+/* Counters of the node and its workers as a JSON object text, heap-allocated for the caller to
+ * free(). */
 MUST_USE enum err db_status_json(struct db_client *client, char **ret_json);
 
 #endif

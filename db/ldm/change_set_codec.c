@@ -1,21 +1,27 @@
 /* The redo body of a change set: what a log keeps of a transaction, and its replay.
  *
- *   varint   number of changes, then each change:
- *     u8       bits 0..1: 1 INSERT, 2 UPDATE, 3 DELETE; bit 7: same table and partition as the
- * change before varint   partition            } unless bit 7 varint   table id             } varint
- * table version        } varint   size of the rest of this change, bytes: lets a reader pass over
- * what it has no table for INSERT:  varint column count, then every column's value UPDATE:  the
- * primary key's values, varint number of columns, then varint column and value for each DELETE: the
- * primary key's values
+ *   varint     number of changes, then each change:
+ *     u8       bits 0..1: 1 INSERT, 2 UPDATE, 3 DELETE; bit 7: same table and partition as
+ *              the change before
+ *     varint   partition               without bit 7
+ *     varint   table id                without bit 7
+ *     varint   table version           without bit 7
+ *     varint   size of what follows of this change, bytes: lets a reader pass over what it has
+ *              no table for
+ *     INSERT:  varint column count, then every column's value
+ *     UPDATE:  the primary key's values, u8 number of columns, then u8 column and value of each
+ *     DELETE:  the primary key's values
  *
- *   A value: for a nullable column first u8, 1 for NULL (nothing follows) or 0. Then an integer for
- *   integers, dates, times and DECIMAL (scaled to the column), signed ones in zigzag; 8 bytes for
- *   DOUBLE, 4 for FLOAT; integer size and bytes for strings (BINARY without the zero bytes at its
- * end).
+ *   A value: for a nullable column first u8, 1 for NULL (nothing follows) or 0. Then
+ *     integers, dates, times   an integer, of signed types in zigzag
+ *     DECIMAL                  the same, scaled as the column
+ *     DOUBLE, FLOAT            8 or 4 bytes
+ *     strings                  an integer size, and the bytes; BINARY without the zero bytes
+ *                              at its end
  *
  *   An integer: a byte below f8 is the value; a byte f7 + n stands before its n bytes,
- * little-endian, no more of them than needed. Columns are mostly small or full-width numbers, for
- * which this is as short as a varint and takes no loop.
+ *   little-endian, no more of them than needed. Columns are mostly small or full-width numbers,
+ *   for which this is as short as a varint and takes no loop.
  *
  * Each changed row appears once, where it was first changed, with its net effect: the difference
  * between the version before the transaction and the row in place. A row that was inserted and
@@ -72,35 +78,15 @@ static uint64_t integer_get(struct reader *reader)
     return value;
 }
 
-static uint8_t *string_put(const struct column_layout *layout, struct value value, struct buf *buf)
+/* What is not a number without NULLs. */
+static void value_encode_slow(const struct column_layout *layout, const struct page *page,
+                              uint32_t slot, struct buf *buf)
 {
-    uint32_t size = value.size;
-    if (layout->form == FORM_BINARY)
-        while (size && !value.bytes[size - 1])
-            size--;
-    if (!buf_reserve(buf, VALUE_HEAD_SIZE_MAX + (size_t)size)) return NULL;
-    uint8_t *at = buf->bytes + buf->size;
-    if (layout->null_offset) *at++ = 0;
-    at = integer_put(at, size);
-    if (size) memcpy(at, value.bytes, size);
-    return at + size;
-}
-
-static void value_encode(const struct fragment *fragment, const struct page *page, uint32_t slot,
-                         uint32_t column, struct buf *buf)
-{
-    const struct column_layout *layout = &fragment->layouts[column];
-    if (!buf_reserve(buf, VALUE_HEAD_SIZE_MAX)) return;
-    uint8_t *at = buf->bytes + buf->size;
     const uint8_t *raw = page_raw(page, layout, slot);
-    if (layout->null_offset) {
-        bool is_null = page_is_null(page, layout, slot);
-        *at++ = is_null;
-        if (is_null) {
-            buf->size++;
-            return;
-        }
-    }
+    bool is_null = page_is_null(page, layout, slot);
+    if (layout->null_offset) buf_put_u8(buf, is_null);
+    if (is_null || !buf_reserve(buf, VALUE_HEAD_SIZE_MAX)) return;
+    uint8_t *at = buf->bytes + buf->size;
     struct value value = page_value(page, layout, raw, false);
     switch ((enum value_kind)layout->kind) {
     case KIND_NULL:
@@ -113,15 +99,34 @@ static void value_encode(const struct fragment *fragment, const struct page *pag
         at = integer_put(at, value.u);
         break;
     case KIND_F64:
-        memcpy(at, raw, sizeof(value.f));
+        memcpy(at, raw, layout->width);
         at += layout->width;
         break;
     case KIND_STR:
-        at = string_put(layout, value, buf);
-        if (!at) return;
+        while (layout->form == FORM_BINARY && value.size && !value.bytes[value.size - 1])
+            value.size--;
+        if (!buf_reserve(buf, VALUE_HEAD_SIZE_MAX + (size_t)value.size)) return;
+        at = integer_put(buf->bytes + buf->size, value.size);
+        if (value.size) memcpy(at, value.bytes, value.size);
+        at += value.size;
         break;
     }
     buf->size = (size_t)(at - buf->bytes);
+}
+
+static inline void value_encode(const struct column_layout *layout, const struct page *page,
+                                uint32_t slot, struct buf *buf)
+{
+    if (layout->form > FORM_U64 || layout->null_offset) {
+        value_encode_slow(layout, page, slot, buf);
+        return;
+    }
+    if (!buf_reserve(buf, VALUE_HEAD_SIZE_MAX)) return;
+    const uint8_t *raw = page_raw(page, layout, slot);
+    uint8_t *at = buf->bytes + buf->size;
+    uint64_t number =
+        layout->form <= FORM_I64 ? zigzag(raw_signed(layout, raw)) : raw_bits(layout, raw);
+    buf->size = (size_t)(integer_put(at, number) - buf->bytes);
 }
 
 static void value_decode(const struct fragment *fragment, uint16_t column, struct reader *reader,
@@ -211,7 +216,7 @@ static void key_encode(const struct net_change *net, struct buf *buf)
     const struct index *primary = net->fragment->indexes[0];
     const struct page *page = row_page(net->fragment, net->row);
     for (uint32_t i = 0; i < primary->column_count; i++)
-        value_encode(net->fragment, page, row_slot(net->row), primary->columns[i], buf);
+        value_encode(&net->fragment->layouts[primary->columns[i]], page, row_slot(net->row), buf);
 }
 
 static void content_encode(const struct net_change *net, uint8_t op, struct buf *buf)
@@ -222,7 +227,7 @@ static void content_encode(const struct net_change *net, uint8_t op, struct buf 
     if (op == OP_INSERT) {
         buf_put_varint(buf, fragment->column_count);
         for (uint32_t i = 0; i < fragment->column_count; i++)
-            value_encode(fragment, page, slot, i, buf);
+            value_encode(&fragment->layouts[i], page, slot, buf);
         return;
     }
     key_encode(net, buf);
@@ -233,7 +238,7 @@ static void content_encode(const struct net_change *net, uint8_t op, struct buf 
         for (uint64_t bits = net->columns.words[word]; bits; bits &= bits - 1) {
             uint32_t column = word * 64 + (uint32_t)__builtin_ctzll(bits);
             buf_put_u8(buf, (uint8_t)column);
-            value_encode(fragment, page, slot, column, buf);
+            value_encode(&fragment->layouts[column], page, slot, buf);
         }
     }
 }

@@ -32,6 +32,7 @@ struct slot {
     struct checkpoint *checkpoint;
     struct buf raw;
     struct block_head head; /* but for codec and sizes */
+    enum err err; /* of the jobs up to this one: what a later job finds is not looked at by done() */
     bool busy;
 };
 
@@ -139,13 +140,14 @@ static void block_run(struct env_job *job)
     struct slot *slot = CONTAINER_OF(job, struct slot, job);
     struct checkpoint *checkpoint = slot->checkpoint;
     if (!checkpoint->job_err) checkpoint->job_err = block_write(checkpoint, slot);
+    slot->err = checkpoint->job_err;
 }
 
 static void block_done(struct env_job *job)
 {
     struct slot *slot = CONTAINER_OF(job, struct slot, job);
     slot->busy = false;
-    if (!slot->checkpoint->err) slot->checkpoint->err = slot->checkpoint->job_err;
+    if (!slot->checkpoint->err) slot->checkpoint->err = slot->err;
 }
 
 static enum err end_write(struct checkpoint *checkpoint)

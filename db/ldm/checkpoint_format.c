@@ -1,12 +1,19 @@
 /* The bytes of a checkpoint, checkpoint/P.T: partition P's rows as of timestamp T.
  *
- *     0    header: a frame (store_format.h) with the body u64 ts, u64 catalog version, u16
- * partition, u16 × 3 zero 72   blocks, each at a multiple of 8: 0   u8 kind, u8 codec, u16 zero 4
- * u32 table id 8   u32 table version 12  u32 row count 16  u32 raw size 20  u32 stored size 24  u64
- * checksum of the stored bytes with their padding 32  u64 chained checksum of the 32 bytes before
+ *     0    header: a frame (store_format.h) with the body
+ *              u64 ts, u64 catalog version, u16 partition, u16 x 3 zero
+ *     72   blocks, each at a multiple of 8:
+ *              0   u8 kind, u8 codec, u16 zero
+ *              4   u32 table id
+ *              8   u32 table version
+ *              12  u32 row count
+ *              16  u32 raw size
+ *              20  u32 stored size
+ *              24  u64 checksum of the stored bytes with their padding
+ *              32  u64 chained checksum of the 32 bytes before
  *              40  stored bytes, zeros up to a multiple of 8
- *          and at last an end block (kind 2, plain, table 0) whose body is u64 number of blocks
- * before it, u64 number of rows, u64 size of the file.
+ *          and at last an end block (kind 2, plain, table 0) with the body
+ *              u64 number of blocks before it, u64 number of rows, u64 size of the file
  *
  * The raw bytes of a block are some pages of one table in fragment_page_encode's form; the blocks
  * of a table follow each other. LZ4 because decompression is on the restart's critical path; what

@@ -56,7 +56,7 @@ static bool any_null(const struct expr_ins *ins, struct value a, struct value b,
 }
 
 /* The operand that decides alone: a false one of AND, a true one of OR. */
-static struct value connect(bool conjunction, struct value a, struct value b)
+static struct value logic_apply(bool conjunction, struct value a, struct value b)
 {
     bool a_decides = !value_is_null(a) && expr_holds(a) != conjunction;
     bool b_decides = !value_is_null(b) && expr_holds(b) != conjunction;
@@ -80,9 +80,9 @@ static struct value apply_seeing_nulls(const struct expr *expr, const struct exp
     case EXPR_CONST:
         return expr->consts[ins->x];
     case EXPR_AND:
-        return connect(true, a, b);
+        return logic_apply(true, a, b);
     case EXPR_OR:
-        return connect(false, a, b);
+        return logic_apply(false, a, b);
     case EXPR_IS_NULL:
         return value_i64(value_is_null(a));
     case EXPR_IS_NOT_NULL:

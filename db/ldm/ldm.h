@@ -202,8 +202,8 @@ enum column_form {
     FORM_U16,
     FORM_U32,
     FORM_U64,
-    FORM_F32,
     FORM_F64,
+    FORM_F32,
     FORM_BINARY,
     FORM_VAR,
 };
@@ -212,6 +212,7 @@ struct column_layout {
     uint32_t null_offset; /* of the null bits; 0: NOT NULL */
     uint16_t width;       /* bytes in the page: 4 of a reference to a variable part */
     uint8_t form;         /* enum column_form */
+    uint8_t shift;        /* 64 less the bits of a number */
     uint8_t kind;         /* enum value_kind */
     uint8_t scale;
     bool is_plain; /* an integer column: fits when its kind is right and value - min <= span */
@@ -336,12 +337,32 @@ static inline void page_set_null(struct page *page, const struct column_layout *
 /* Bytes of a variable part. */
 const uint8_t *page_var(const struct page *page, uint32_t ref, uint32_t *ret_size);
 
-#define RAW_LOAD(type)                                                                             \
-    ({                                                                                             \
-        type raw_value;                                                                            \
-        memcpy(&raw_value, raw, sizeof(raw_value));                                                \
-        raw_value;                                                                                 \
-    })
+/* The bits of a number (up to FORM_U64), extended by zeros. */
+static inline uint64_t raw_bits(const struct column_layout *layout, const uint8_t *raw)
+{
+    uint64_t bits = 0;
+    switch (layout->width) {
+    case 8:
+        memcpy(&bits, raw, 8);
+        break;
+    case 4:
+        memcpy(&bits, raw, 4);
+        break;
+    case 2:
+        memcpy(&bits, raw, 2);
+        break;
+    default:
+        bits = *raw;
+        break;
+    }
+    return bits;
+}
+
+/* The same as a signed number. */
+static inline int64_t raw_signed(const struct column_layout *layout, const uint8_t *raw)
+{
+    return (int64_t)(raw_bits(layout, raw) << layout->shift) >> layout->shift;
+}
 
 /* Value from its bytes in a page or an undo record. */
 static inline struct value page_value(const struct page *page, const struct column_layout *layout,
@@ -349,49 +370,24 @@ static inline struct value page_value(const struct page *page, const struct colu
 {
     if (is_null) return value_null();
     struct value value = {.kind = layout->kind, .scale = layout->scale};
-    switch ((enum column_form)layout->form) {
-    case FORM_I8:
-        value.i = RAW_LOAD(int8_t);
-        break;
-    case FORM_I16:
-        value.i = RAW_LOAD(int16_t);
-        break;
-    case FORM_I32:
-        value.i = RAW_LOAD(int32_t);
-        break;
-    case FORM_I64:
-        value.i = RAW_LOAD(int64_t);
-        break;
-    case FORM_U8:
-        value.u = RAW_LOAD(uint8_t);
-        break;
-    case FORM_U16:
-        value.u = RAW_LOAD(uint16_t);
-        break;
-    case FORM_U32:
-        value.u = RAW_LOAD(uint32_t);
-        break;
-    case FORM_U64:
-        value.u = RAW_LOAD(uint64_t);
-        break;
-    case FORM_F32:
-        value.f = (double)RAW_LOAD(float);
-        break;
-    case FORM_F64:
-        value.f = RAW_LOAD(double);
-        break;
-    case FORM_BINARY:
+    if (layout->form <= FORM_I64) {
+        value.i = raw_signed(layout, raw);
+    } else if (layout->form <= FORM_F64) {
+        value.u = raw_bits(layout, raw);
+    } else if (layout->form == FORM_F32) {
+        float narrow;
+        memcpy(&narrow, raw, sizeof(narrow));
+        value.f = (double)narrow;
+    } else if (layout->form == FORM_BINARY) {
         value.bytes = raw;
         value.size = layout->width;
-        break;
-    case FORM_VAR:
-        value.bytes = page_var(page, RAW_LOAD(uint32_t), &value.size);
-        break;
+    } else {
+        uint32_t ref;
+        memcpy(&ref, raw, sizeof(ref));
+        value.bytes = page_var(page, ref, &value.size);
     }
     return value;
 }
-
-#undef RAW_LOAD
 
 /* The column in place. */
 static inline struct value row_value(const struct fragment *fragment, uint32_t row, uint32_t column)
@@ -402,10 +398,12 @@ static inline struct value row_value(const struct fragment *fragment, uint32_t r
     return page_value(page, layout, page_raw(page, layout, slot), page_is_null(page, layout, slot));
 }
 
+/* Of FORM_F32 and FORM_BINARY. */
+void raw_store_slow(const struct column_layout *layout, struct value value, uint8_t *raw);
 /* Stores a fitted fixed-size value that is not NULL. */
 static inline void raw_store(const struct column_layout *layout, struct value value, uint8_t *raw)
 {
-    if (layout->form >= FORM_F32 && layout->form != FORM_F64) {
+    if (layout->form > FORM_F64) {
         raw_store_slow(layout, value, raw);
         return;
     }
@@ -465,9 +463,6 @@ MUST_USE enum err fragment_page_add(struct fragment *fragment, uint32_t *ret_pag
  * unused one. */
 void fragment_page_settle(struct fragment *fragment, uint32_t page);
 void fragment_pages_destroy(struct fragment *fragment);
-/* Of FORM_F32 and FORM_BINARY. */
-void raw_store_slow(const struct column_layout *layout, struct value value, uint8_t *raw);
-
 /* ---- heap.c: variable parts ---- */
 
 /* Copies the variable, non-NULL ones of count values (of these columns) into the page and returns

@@ -63,6 +63,7 @@ static void layout_fill(const struct column_def *column, struct column_layout *l
     layout->kind = (uint8_t)column_kind(column);
     layout->scale = column->type == TYPE_DECIMAL ? column->scale : 0;
     layout->width = (uint16_t)(width ? width : sizeof(uint32_t));
+    if (layout->form <= FORM_U64) layout->shift = (uint8_t)(64 - 8 * width);
     layout->is_plain = column->type >= TYPE_TINYINT && column->type <= TYPE_BIGINT_UNSIGNED;
     if (!layout->is_plain) return;
     uint32_t bits = 8 * width;

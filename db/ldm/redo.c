@@ -24,9 +24,10 @@
  * crash, the leftover is a torn tail of the same flush.
  *
  * A new segment is started by the flush job when the current one is full: header written, synced,
- * and its name synced, before the first record goes into it. Its header says how the log went so
- * far, so that it proves the exact size of its predecessor and recovery can tell trimmed segments
- * from lost ones. */
+ * and its name synced, then the old one's end slot written and synced, before the first record goes
+ * into the new one. Its header says how the log went so far, so that it proves the exact size of
+ * its predecessor and recovery can tell trimmed segments from lost ones. A failure before the end
+ * slot is touched removes the new file again; after that, the log has failed. */
 #include "db/ldm/redo.h"
 
 #include <stdlib.h>
@@ -66,8 +67,7 @@ static bool err_is_stall(enum err err)
     return err == ERR_NO_SPACE || err == ERR_NO_MEMORY;
 }
 
-/* Makes the file durable with its header and name, or leaves nothing. ERR_EXISTS as all others but
- * ERR_NO_SPACE and ERR_NO_MEMORY: not to be tried again. */
+/* Makes the file durable with its header and name, or leaves nothing. */
 static enum err segment_create(const struct redo *redo, const struct segment_header *header,
                                struct env_file **ret_file)
 {

@@ -1,8 +1,12 @@
 /* The redo log of one worker, the checkpoints of its partitions, and recovery of a store from both.
  *
  * Files of a store directory: `trellis` (the superblock: format version, store id, random key,
- * partition count), `lock`, `catalog`, `redo/W.N` (segment N of worker W's log), `checkpoint/P.T`
- * (partition P as of timestamp T). Byte layouts are in the .c files that own them. */
+ * partition count), `lock`, `catalog`, `redo/W.N` (segment N of worker W's log), `redo/history`
+ * (how earlier starts' logs ended), `redo/life.W.N` (the W logs from segment N on are in use),
+ * `checkpoint/P.T` (partition P as of timestamp T). Byte layouts are in the .c files that own them.
+ *
+ * Jobs of a worker's log have the order 1 + worker, those of a partition's checkpoint the order
+ * 65536 + partition. */
 #ifndef DB_LDM_REDO_H
 #define DB_LDM_REDO_H
 

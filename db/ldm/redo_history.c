@@ -12,9 +12,10 @@
  * missing was either trimmed, and then checkpoints have it, or it is lost, which its ts_max tells.
  * Its content must be valid up to `size`, without exception.
  *
- * Layout: a frame (store_format.h) with the body: u64 next_segment, u64 clock, u64 cut, u64 floor,
- * u32 count, u32 zero, then count times: u64 life, u64 number, u64 size, u64 ts_max, u64 cut, u16
- * worker, u16 × 3 zero; in the order of replay. */
+ * Layout: a frame (store_format.h) with the body
+ *     0    u64 next_segment, u64 clock, u64 cut, u64 floor, u32 count, u32 zero
+ *     40   count times, in the order of replay:
+ *              u64 life, u64 number, u64 size, u64 ts_max, u64 cut, u16 worker, u16 x 3 zero */
 #include "db/ldm/redo_history.h"
 
 #include <stdlib.h>

@@ -1,10 +1,12 @@
 /* Superblock and catalog of a store, and how a store comes into being.
  *
- *     trellis          the superblock: a frame (store_format.h) with the body u16 partition count,
- * u16 × 3 zero, key[16]. The store id is in the frame. Written once. catalog          a frame with
- * the encoded catalog (db/wire/schema.h). Replaced at every DDL. lock             whoever serves
- * the store locks it: not ours, it needs a process. redo/            history (redo_history.c) and
- * segments (redo_format.c) checkpoint/      checkpoints (checkpoint_format.c)
+ *     trellis      the superblock: a frame (store_format.h) with the body
+ *                      u16 partition count, u16 x 3 zero, key[16]
+ *                  The store id is in the frame. Written once.
+ *     catalog      a frame with the encoded catalog (db/wire/schema.h); replaced at every DDL
+ *     lock         whoever serves the store locks it: not ours, it needs a process
+ *     redo/        history (redo_history.c), segments and notes of lives (redo_format.c)
+ *     checkpoint/  checkpoints (checkpoint_format.c)
  *
  * A store exists when its superblock does: everything else is made and synced before it, so a crash
  * while it is made leaves a directory that is not a store and that can be made one by the next

@@ -184,14 +184,16 @@ void store_window_close(struct store_window *window)
 
 static enum err window_fill(struct store_window *window, uint64_t offset, size_t size)
 {
-    if (size < WINDOW_SIZE) size = WINDOW_SIZE;
+    uint64_t left = offset < window->file_size ? window->file_size - offset : 0;
+    size_t wanted = left < WINDOW_SIZE ? (size_t)left : WINDOW_SIZE;
+    if (wanted < size) wanted = size;
     window->size = 0;
-    if (size > window->capacity) {
+    if (wanted > window->capacity) {
         free(window->bytes);
         window->capacity = 0;
-        window->bytes = malloc(size);
+        window->bytes = malloc(wanted);
         if (!window->bytes) return ERR_NO_MEMORY;
-        window->capacity = size;
+        window->capacity = wanted;
     }
     size_t read;
     enum err err =

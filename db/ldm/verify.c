@@ -1,10 +1,12 @@
 /* Checking a fragment's invariants: for tests and fsck. Reads everything, changes nothing.
  *
- *   pages     counts match the bits, lists hold every page with a free slot, heaps and blobs match
- * the references chains    each record belongs to its row, links both ways, timestamps fall from
- * newest to oldest with the uncommitted ones first, a fresh insert is the last, none is marked as
- * gone indexes   the trees' own structure; every version of every used row is found under its key,
- * and there are as many entries as different keys, so there are no others */
+ *   pages     counts match the bits, lists hold every page with a free slot, heaps and blobs
+ *             match the references
+ *   chains    each record belongs to its row, links go both ways, timestamps fall from newest to
+ *             oldest with the uncommitted ones first, a fresh insert is the last, none is marked
+ *             as gone
+ *   indexes   the trees' own structure; every version of every used row is found under its key,
+ *             and there are as many entries as different keys, so there are no others */
 #include "db/ldm/ldm.h"
 
 /* What is counted over all pages. */

@@ -8,10 +8,15 @@
  *        -> PUBLISHING: the file gets its name
  *        -> the next partition, or, after the last, the log is trimmed
  *
- * A run is started by the amount of redo since the last one, by SIGNAL_CHECKPOINT (answered when
- * the run that began after it arrived has published everything) and at a clean close. A change of
+ * A run is started by the amount of redo that all workers wrote since their last ones (whoever sees
+ * the limit passed asks the others, since a log can only be trimmed when every partition of the
+ * store has a newer checkpoint), by a client's SIGNAL_CHECKPOINT (answered when the run that began
+ * after it arrived has published everything), which is also what a clean close sends. A change of
  * the catalog interrupts it: the partition at hand is begun again afterwards. A failure ends the
- * run, is reported, and delays the next automatic one. */
+ * run, is reported, and delays the next automatic one.
+ *
+ * SIGNAL_CHECKPOINT  no body. SIGNAL_CHECKPOINT_REPLY  no body; from worker to worker: a run has
+ * ended, logs may be trimmed. */
 #include "db/node/worker_private.h"
 
 #include <stdlib.h>
@@ -19,6 +24,8 @@
 #include "base/check.h"
 
 static const uint64_t retry_ns = 10u * 1000000000u;
+
+enum { LOOK_BYTES = 64 << 10 }; /* of own redo, after which the redo of all is added up */
 
 enum checkpointer_state { IDLE, SETTLING, WRITING, FLUSHING, PUBLISHING, DRAINING };
 
@@ -34,11 +41,11 @@ struct checkpointer {
     struct worker_durable durable;
     struct signal *running; /* requests that this run answers, linked */
     struct signal *pending; /* that came during it: the next one does */
-    bool again;             /* the log asked for another run */
     bool suspended;
     void (*suspend_ready)(struct worker *worker);
     enum err err;           /* of a run that is being ended */
-    uint64_t not_before_ns; /* after a failure */
+    uint64_t not_before_ns; /* of the next automatic run */
+    uint64_t unseen_bytes;  /* of redo since the last look at all workers' */
 };
 
 static void partition_begin(struct checkpointer *self);
@@ -66,11 +73,30 @@ static void run_begin(struct checkpointer *self)
 {
     self->running = self->pending;
     self->pending = NULL;
-    self->again = false;
+    self->not_before_ns =
+        worker_monotonic_ns(self->worker) + self->worker->node->config.checkpoint_interval_ns;
     atomic_store(log_bytes(self->worker), 0);
     self->err = ERR_NONE;
     self->partition = self->worker->index;
     partition_begin(self);
+}
+
+static void trim(struct worker *worker)
+{
+    const struct node *node = worker->node;
+    uint64_t ts = UINT64_MAX;
+    for (uint32_t p = worker->index; p < node->partition_count; p += node->worker_count) {
+        uint64_t one = atomic_load(&node->checkpoint_ts[p]);
+        if (one < ts) ts = one;
+    }
+    redo_trim(worker->redo, ts);
+}
+
+/* Tells the other workers something that may as well get lost for want of memory. */
+static void tell_others(struct worker *worker, enum signal_type type)
+{
+    for (uint16_t i = 0; i < worker_count(worker); i++)
+        if (i != worker->index) (void)!worker_send_new(worker, i, type, 0, 0, NULL, 0);
 }
 
 static void run_end(struct checkpointer *self)
@@ -82,13 +108,8 @@ static void run_end(struct checkpointer *self)
                     (unsigned)self->partition, err_text(self->err));
         self->not_before_ns = worker_monotonic_ns(worker) + retry_ns;
     } else {
-        uint64_t ts = UINT64_MAX;
-        for (uint32_t p = worker->index; p < worker->node->partition_count;
-             p += worker->node->worker_count) {
-            uint64_t one = atomic_load(&worker->node->checkpoint_ts[p]);
-            if (one < ts) ts = one;
-        }
-        if (ts != UINT64_MAX) redo_trim(worker->redo, ts);
+        trim(worker);
+        tell_others(worker, SIGNAL_CHECKPOINT_REPLY);
         worker->counters.checkpoints++;
     }
     struct signal *signal = self->running;
@@ -98,7 +119,7 @@ static void run_end(struct checkpointer *self)
         worker_reply(worker, signal, SIGNAL_CHECKPOINT_REPLY, self->err, NULL, 0);
         signal = next;
     }
-    if (self->pending || (self->again && !self->err)) run_begin(self);
+    if (self->pending) run_begin(self);
 }
 
 /* ---- one partition ---- */
@@ -257,17 +278,18 @@ void checkpointer_resume(struct worker *worker)
     self->suspended = false;
     if (self->state == DRAINING && !self->checkpoint)
         partition_begin(self);
-    else if (self->state == IDLE && (self->pending || self->again))
+    else if (self->state == IDLE && self->pending)
         run_begin(self);
 }
 
-void checkpointer_trigger(struct worker *worker)
+/* An automatic run, when it is not too soon. */
+static bool run_due(struct checkpointer *self)
 {
-    struct checkpointer *self = worker->checkpointer;
-    if (self->state == IDLE && !self->suspended)
-        run_begin(self);
-    else
-        self->again = true;
+    if (self->state != IDLE || self->suspended ||
+        worker_monotonic_ns(self->worker) < self->not_before_ns)
+        return false;
+    run_begin(self);
+    return true;
 }
 
 void checkpointer_note(struct worker *worker, uint64_t size)
@@ -276,14 +298,24 @@ void checkpointer_note(struct worker *worker, uint64_t size)
     const struct node *node = worker->node;
     uint64_t bytes = atomic_load_explicit(log_bytes(worker), memory_order_relaxed) + size;
     atomic_store_explicit(log_bytes(worker), bytes, memory_order_relaxed);
-    if (bytes < node->config.checkpoint_log_bytes / node->worker_count) return;
-    if (self->state != IDLE || worker_monotonic_ns(worker) < self->not_before_ns) return;
-    checkpointer_trigger(worker);
+    self->unseen_bytes += size;
+    if (self->unseen_bytes < LOOK_BYTES && bytes < node->config.checkpoint_log_bytes) return;
+    self->unseen_bytes = 0;
+    uint64_t sum = 0;
+    for (uint16_t i = 0; i < node->worker_count; i++)
+        sum += atomic_load_explicit(&node->log_bytes[i], memory_order_relaxed);
+    if (sum >= node->config.checkpoint_log_bytes && run_due(self))
+        tell_others(worker, SIGNAL_CHECKPOINT);
 }
 
 static void on_checkpoint(struct worker *worker, struct signal *signal)
 {
     struct checkpointer *self = worker->checkpointer;
+    if (signal->header.source < worker_count(worker)) {
+        signal_destroy(signal);
+        run_due(self);
+        return;
+    }
     enum err err = signal_body_size(signal) ? ERR_BAD_SIGNAL : node_health(worker->node);
     if (err) {
         worker_reply(worker, signal, SIGNAL_CHECKPOINT_REPLY, err, NULL, 0);
@@ -291,7 +323,13 @@ static void on_checkpoint(struct worker *worker, struct signal *signal)
     }
     signal->next = self->pending;
     self->pending = signal;
-    checkpointer_trigger(worker);
+    if (self->state == IDLE && !self->suspended) run_begin(self);
+}
+
+static void on_checkpoint_reply(struct worker *worker, struct signal *signal)
+{
+    signal_destroy(signal);
+    trim(worker);
 }
 
 bool checkpointer_is_idle(const struct worker *worker)
@@ -310,6 +348,7 @@ enum err checkpointer_start(struct worker *worker)
     self->durable = (struct worker_durable){.ready = on_durable, .context = self};
     worker->checkpointer = self;
     worker_on(worker, SIGNAL_CHECKPOINT, on_checkpoint);
+    worker_on(worker, SIGNAL_CHECKPOINT_REPLY, on_checkpoint_reply);
     return ERR_NONE;
 }
 

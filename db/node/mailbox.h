@@ -68,8 +68,9 @@ bool mailbox_is_empty(const struct mailbox *mailbox);
 bool mailbox_sleep(struct mailbox *mailbox);
 /* Takes the announcement back. */
 void mailbox_awake(struct mailbox *mailbox);
-/* Empties the descriptor, when it was found readable. A sender that took the announcement back may write later: then the
- * next sleep is short. Not done at every awakening, because that would be a system call per request. */
+/* Empties the descriptor, when it was found readable. A sender that took the announcement back may
+ * write later: then the next sleep is short. Not done at every awakening, because that would be a
+ * system call per request. */
 void mailbox_drain(struct mailbox *mailbox);
 
 #endif

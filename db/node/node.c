@@ -65,11 +65,12 @@ static enum err node_recover(struct node *node, struct diag *diag)
     if (err) return err;
     for (uint32_t p = 0; p < node->partition_count; p++)
         atomic_store(&node->checkpoint_ts[p], node->recovery.checkpoint_ts[p]);
-    /* What was replayed is log that a checkpoint has yet to replace. */
-    atomic_store(&node->log_bytes[0], node->recovery.replayed_count * REPLAYED_SIZE);
     for (uint16_t i = 0; i < node->worker_count; i++) {
         struct worker *worker = node->workers[i];
         worker->clock.last = node->recovery.clock;
+        /* What was replayed is log that a checkpoint has yet to replace. */
+        atomic_store(&node->log_bytes[i],
+                     node->recovery.replayed_count * REPLAYED_SIZE / node->worker_count);
         struct redo_config redo = {
             .env = node->env,
             .worker = i,

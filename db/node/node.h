@@ -27,8 +27,9 @@ struct node_config {
     bool flush_always; /* a program is answered when it is durable */
     bool pin_workers;  /* each thread to a core */
     uint32_t flush_interval_ms;
-    uint64_t checkpoint_log_bytes; /* over all workers */
-    uint64_t memory_max;           /* over all workers; 0: none */
+    uint64_t checkpoint_log_bytes;   /* over all workers */
+    uint64_t checkpoint_interval_ns; /* automatic ones do not begin more often */
+    uint64_t memory_max;             /* over all workers; 0: none */
     uint64_t query_memory_max;
     void (*progress)(void *context, const char *what, uint64_t done, uint64_t total);
     void *progress_context;

@@ -126,6 +126,7 @@ enum err sim_node_create(const struct sim_node_config *config, struct sim_node *
         .flush_always = config->flush_always,
         .flush_interval_ms = config->flush_interval_ms,
         .checkpoint_log_bytes = config->checkpoint_log_bytes,
+        .checkpoint_interval_ns = 1000000,
         .memory_max = config->memory_max,
         .query_memory_max = 64u << 20,
         .transport = transport,

@@ -188,8 +188,7 @@ void collect_catalog(struct worker *worker);
 /* checkpointer.c */
 MUST_USE enum err checkpointer_start(struct worker *worker);
 void checkpointer_stop(struct worker *worker);
-/* Starts a checkpoint of every partition of the worker, unless one is under way. */
-void checkpointer_trigger(struct worker *worker);
+/* The worker's log got `size` bytes more: starts a run when that was enough. */
 void checkpointer_note(struct worker *worker, uint64_t size);
 /* A job of this worker is done: a checkpoint that waited for it may go on. */
 void checkpointer_kick(struct worker *worker);

@@ -6,7 +6,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 
-enum { CAPACITY_MIN = 64, ENTRIES_MAX = 1 << 30 };
+enum { CAPACITY_MIN = 64, SLOTS_MIN = 16, ENTRIES_MAX = 1 << 30 };
 
 void distinct_init(struct distinct_set *set, struct query_memory *memory, bool fold)
 {
@@ -18,7 +18,9 @@ void distinct_fini(struct distinct_set *set)
 {
     if (!set->memory) return;
     query_free(set->memory, set->entries, set->capacity * sizeof(*set->entries));
-    query_free(set->memory, set->slots, set->slot_count * sizeof(*set->slots));
+    for (uint32_t i = 0; i < DISTINCT_TABLES; i++)
+        query_free(set->memory, set->tables[i].slots,
+                   set->tables[i].slot_count * sizeof(*set->tables[i].slots));
     query_arena_fini(set->memory, &set->arena);
     *set = (struct distinct_set){0};
 }
@@ -33,48 +35,70 @@ uint64_t distinct_bits(uint8_t kind, uint64_t bits)
     return bits;
 }
 
-/* Room for one more entry: slots stay at most half full. */
-static enum err make_room(struct distinct_set *set)
+static struct distinct_table *table_of(struct distinct_set *set, uint64_t hash)
 {
+    return &set->tables[hash / (UINT64_MAX / DISTINCT_TABLES + 1)];
+}
+
+static void put_slot(struct distinct_table *table, uint64_t hash, uint32_t number)
+{
+    while (table->slots[hash & (table->slot_count - 1)])
+        hash++;
+    table->slots[hash & (table->slot_count - 1)] = number;
+    table->used++;
+}
+
+static enum err grow_table(struct distinct_set *set, struct distinct_table *table)
+{
+    uint32_t count = table->slot_count ? 2 * table->slot_count : SLOTS_MIN;
+    void *at;
+    enum err err = query_alloc(set->memory, count * sizeof(*table->slots), &at);
+    if (err) return err;
+    memset(at, 0, count * sizeof(*table->slots));
+    struct distinct_table grown = {.slots = at, .slot_count = count};
+    for (uint32_t i = 0; i < table->slot_count; i++)
+        if (table->slots[i])
+            put_slot(&grown, set->entries[table->slots[i] - 1].hash, table->slots[i]);
+    query_free(set->memory, table->slots, table->slot_count * sizeof(*table->slots));
+    *table = grown;
+    return ERR_NONE;
+}
+
+/* Room for one more entry with this hash: tables stay at most half full. */
+static enum err make_room(struct distinct_set *set, uint64_t hash)
+{
+    struct distinct_table *table = table_of(set, hash);
+    if (2 * (table->used + 1) > table->slot_count) {
+        enum err err = grow_table(set, table);
+        if (err) return err;
+    }
     if (set->count < set->capacity) return ERR_NONE;
     if (set->capacity >= ENTRIES_MAX) return ERR_QUERY_MEMORY;
     uint32_t capacity = set->capacity ? 2 * set->capacity : CAPACITY_MIN;
-    void *at;
-    enum err err = query_alloc(set->memory, 2 * (size_t)capacity * sizeof(*set->slots), &at);
+    void *at = set->entries;
+    enum err err = query_realloc(set->memory, &at, set->capacity * sizeof(*set->entries),
+                                 capacity * sizeof(*set->entries));
     if (err) return err;
-    uint32_t *slots = at;
-    uint32_t slot_count = 2 * capacity;
-    at = set->entries;
-    err = query_realloc(set->memory, &at, set->capacity * sizeof(*set->entries),
-                        capacity * sizeof(*set->entries));
-    if (err) {
-        query_free(set->memory, slots, slot_count * sizeof(*slots));
-        return err;
-    }
     set->entries = at;
     set->capacity = capacity;
-    memset(slots, 0, slot_count * sizeof(*slots));
-    for (uint32_t i = 0; i < set->count; i++) {
-        uint64_t slot = set->entries[i].hash;
-        while (slots[slot & (slot_count - 1)])
-            slot++;
-        slots[slot & (slot_count - 1)] = i + 1;
-    }
-    query_free(set->memory, set->slots, set->slot_count * sizeof(*slots));
-    set->slots = slots;
-    set->slot_count = slot_count;
     return ERR_NONE;
+}
+
+static void add_entry(struct distinct_set *set, struct distinct_entry entry)
+{
+    set->entries[set->count] = entry;
+    put_slot(table_of(set, entry.hash), entry.hash, ++set->count);
 }
 
 enum err distinct_add_number(struct distinct_set *set, uint32_t group, uint64_t bits,
                              bool *ret_added)
 {
-    enum err err = make_room(set);
-    if (err) return err;
     uint64_t hash = hash_u64(bits ^ (uint64_t)group * UINT64_C(0x9e3779b97f4a7c15));
-    uint64_t at = hash;
-    for (;; at++) {
-        uint32_t number = set->slots[at & (set->slot_count - 1)];
+    enum err err = make_room(set, hash);
+    if (err) return err;
+    const struct distinct_table *table = table_of(set, hash);
+    for (uint64_t at = hash;; at++) {
+        uint32_t number = table->slots[at & (table->slot_count - 1)];
         if (!number) break;
         const struct distinct_entry *entry = &set->entries[number - 1];
         if (entry->bits == bits && entry->group == group) {
@@ -82,8 +106,7 @@ enum err distinct_add_number(struct distinct_set *set, uint32_t group, uint64_t 
             return ERR_NONE;
         }
     }
-    set->entries[set->count] = (struct distinct_entry){.hash = hash, .group = group, .bits = bits};
-    set->slots[at & (set->slot_count - 1)] = ++set->count;
+    add_entry(set, (struct distinct_entry){.hash = hash, .group = group, .bits = bits});
     *ret_added = true;
     return ERR_NONE;
 }
@@ -117,12 +140,12 @@ static bool bytes_equal(const struct distinct_set *set, const struct distinct_en
 enum err distinct_add_bytes(struct distinct_set *set, uint32_t group, const uint8_t *bytes,
                             uint32_t size, bool *ret_added)
 {
-    enum err err = make_room(set);
-    if (err) return err;
     uint64_t hash = bytes_hash(set, group, bytes, size);
-    uint64_t at = hash;
-    for (;; at++) {
-        uint32_t number = set->slots[at & (set->slot_count - 1)];
+    enum err err = make_room(set, hash);
+    if (err) return err;
+    const struct distinct_table *table = table_of(set, hash);
+    for (uint64_t at = hash;; at++) {
+        uint32_t number = table->slots[at & (table->slot_count - 1)];
         if (!number) break;
         const struct distinct_entry *entry = &set->entries[number - 1];
         if (entry->hash == hash && entry->group == group && bytes_equal(set, entry, bytes, size)) {
@@ -136,9 +159,8 @@ enum err distinct_add_bytes(struct distinct_set *set, uint32_t group, const uint
     uint8_t *copy = kept;
     for (uint32_t i = 0; i < size; i++)
         copy[i] = set->fold ? fold_byte(bytes[i]) : bytes[i];
-    set->entries[set->count] =
-        (struct distinct_entry){.hash = hash, .group = group, .size = size, .bytes = copy};
-    set->slots[at & (set->slot_count - 1)] = ++set->count;
+    add_entry(set,
+              (struct distinct_entry){.hash = hash, .group = group, .size = size, .bytes = copy});
     *ret_added = true;
     return ERR_NONE;
 }

@@ -14,6 +14,8 @@ struct distinct_entry {
     };
 };
 
+enum { DISTINCT_TABLES = 64 };
+
 struct distinct_set {
     struct query_memory *memory;
     struct arena arena;
@@ -21,8 +23,11 @@ struct distinct_set {
     uint32_t count;
     uint32_t capacity;
     struct distinct_entry *entries; /* in order of arrival */
-    uint32_t *slots;                /* entry + 1 */
-    uint32_t slot_count;
+    struct distinct_table {
+        uint32_t *slots; /* entry + 1 */
+        uint32_t slot_count;
+        uint32_t used;
+    } tables[DISTINCT_TABLES]; /* each grows by itself, so that no step takes long */
 };
 
 void distinct_init(struct distinct_set *set, struct query_memory *memory, bool fold);

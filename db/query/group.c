@@ -24,7 +24,7 @@ struct group_slot {
     uint32_t reserved;
 };
 
-enum { GROUP_CAPACITY_MIN = 64, GROUP_SLOTS_MIN = 256, PREFETCH_SLOTS_MIN = 1 << 14 };
+enum { GROUP_CAPACITY_MIN = 64, GROUP_SLOTS_MIN = 16, PREFETCH_GROUPS_MIN = 1 << 13 };
 
 static size_t key_width(const struct group_key *key)
 {
@@ -112,25 +112,61 @@ static enum err grow(struct groups *groups)
     return ERR_NONE;
 }
 
-static enum err grow_slots(struct groups *groups)
+/* What a table has before its first group. */
+static struct group_slot no_slots[1];
+
+static inline struct group_table *table_of(const struct groups *groups, uint64_t hash)
 {
-    uint32_t count = groups->slot_count ? 2 * groups->slot_count : GROUP_SLOTS_MIN;
+    return &groups->tables[hash / (UINT64_MAX / GROUP_TABLES + 1)];
+}
+
+static void free_slots(struct groups *groups, struct group_table *table)
+{
+    if (table->slots != no_slots)
+        query_free(groups->memory, table->slots, table->slot_count * sizeof(*table->slots));
+}
+
+static void put_slot(struct group_table *table, uint64_t hash, struct group_slot slot)
+{
+    while (table->slots[hash & (table->slot_count - 1)].group)
+        hash++;
+    table->slots[hash & (table->slot_count - 1)] = slot;
+    table->used++;
+}
+
+static enum err grow_table(struct groups *groups, struct group_table *table)
+{
+    uint32_t count = table->slot_count < GROUP_SLOTS_MIN ? GROUP_SLOTS_MIN : 2 * table->slot_count;
     void *at;
     enum err err = query_alloc(groups->memory, count * sizeof(struct group_slot), &at);
     if (err) return err;
-    struct group_slot *slots = at;
-    memset(slots, 0, count * sizeof(*slots));
+    memset(at, 0, count * sizeof(struct group_slot));
+    struct group_table grown = {.slots = at, .slot_count = count};
     bool numbers = groups->mode == GROUP_NUMBER;
-    for (uint32_t i = 0; i < groups->slot_count; i++) {
-        if (!groups->slots[i].group) continue;
-        uint64_t hash = numbers ? hash_u64(groups->slots[i].key) : groups->slots[i].key;
-        while (slots[hash & (count - 1)].group)
-            hash++;
-        slots[hash & (count - 1)] = groups->slots[i];
+    for (uint32_t i = 0; i < table->slot_count; i++) {
+        struct group_slot slot = table->slots[i];
+        if (slot.group) put_slot(&grown, numbers ? hash_u64(slot.key) : slot.key, slot);
     }
-    query_free(groups->memory, groups->slots, groups->slot_count * sizeof(*slots));
-    groups->slots = slots;
-    groups->slot_count = count;
+    free_slots(groups, table);
+    *table = grown;
+    return ERR_NONE;
+}
+
+/* Room for one more: tables are at most half full, so that probing is short and ends. */
+static enum err make_slot(struct groups *groups, uint64_t hash)
+{
+    struct group_table *table = table_of(groups, hash);
+    return 2 * (table->used + 1) > table->slot_count ? grow_table(groups, table) : ERR_NONE;
+}
+
+static enum err init_tables(struct groups *groups)
+{
+    void *at;
+    enum err err = query_alloc(groups->memory, GROUP_TABLES * sizeof(*groups->tables), &at);
+    if (err) return err;
+    groups->tables = at;
+    for (uint32_t i = 0; i < GROUP_TABLES; i++)
+        groups->tables[i] = (struct group_table){.slots = no_slots, .slot_count = 1};
     return ERR_NONE;
 }
 
@@ -171,7 +207,7 @@ enum err groups_init(struct groups *groups, struct query_memory *memory, uint16_
             }
         }
     }
-    if (!err) err = grow_slots(groups);
+    if (!err) err = init_tables(groups);
     if (err) groups_fini(groups);
     return err;
 }
@@ -186,7 +222,9 @@ void groups_fini(struct groups *groups)
     }
     query_free(groups->memory, groups->encoded, groups->capacity * sizeof(*groups->encoded));
     query_free(groups->memory, groups->rows, groups->capacity * sizeof(*groups->rows));
-    query_free(groups->memory, groups->slots, groups->slot_count * sizeof(*groups->slots));
+    for (uint32_t i = 0; groups->tables && i < GROUP_TABLES; i++)
+        free_slots(groups, &groups->tables[i]);
+    query_free(groups->memory, groups->tables, GROUP_TABLES * sizeof(*groups->tables));
     query_free(groups->memory, groups->direct, GROUP_DIRECT_MAX * sizeof(uint32_t));
     query_free(groups->memory, groups->keys, (groups->key_count + 1u) * sizeof(struct group_key));
     query_arena_fini(groups->memory, &groups->arena);
@@ -246,34 +284,23 @@ static enum err add_null_group(struct groups *groups, const struct vector *const
     return ERR_NONE;
 }
 
-/* Slots are at most half full, so that probing ends. */
-static inline bool slots_are_full(const struct groups *groups)
-{
-    return 2 * groups->slots_used >= groups->slot_count;
-}
-
 /* ---- numbers ---- */
 
 static enum err add_number(struct groups *groups, const struct vector *const *keys, uint32_t i,
                            uint64_t number, uint32_t *ret_group)
 {
-    if (number >= GROUP_DIRECT_MAX && slots_are_full(groups)) {
-        enum err err = grow_slots(groups);
-        if (err) return err;
-    }
-    uint32_t group;
-    enum err err = add_group(groups, keys, i, &group);
+    uint64_t hash = hash_u64(number);
+    bool direct = number < GROUP_DIRECT_MAX;
+    enum err err = direct ? ERR_NONE : make_slot(groups, hash);
     if (err) return err;
-    if (number < GROUP_DIRECT_MAX) {
+    uint32_t group;
+    err = add_group(groups, keys, i, &group);
+    if (err) return err;
+    if (direct)
         groups->direct[number] = group + 1;
-    } else {
-        uint64_t at = hash_u64(number);
-        while (groups->slots[at & (groups->slot_count - 1)].group)
-            at++;
-        groups->slots[at & (groups->slot_count - 1)] =
-            (struct group_slot){.key = number, .group = group + 1};
-        groups->slots_used++;
-    }
+    else
+        put_slot(table_of(groups, hash), hash,
+                 (struct group_slot){.key = number, .group = group + 1});
     *ret_group = group;
     return ERR_NONE;
 }
@@ -281,19 +308,23 @@ static enum err add_number(struct groups *groups, const struct vector *const *ke
 static inline uint32_t probe_number(const struct groups *groups, uint64_t number)
 {
     if (number < GROUP_DIRECT_MAX) return groups->direct[number];
-    uint32_t mask = groups->slot_count - 1;
-    for (uint64_t at = hash_u64(number);; at++) {
-        const struct group_slot *slot = &groups->slots[at & mask];
+    uint64_t hash = hash_u64(number);
+    const struct group_table *table = table_of(groups, hash);
+    for (;; hash++) {
+        const struct group_slot *slot = &table->slots[hash & (table->slot_count - 1)];
         if (slot->key == number || !slot->group) return slot->group;
     }
 }
 
-/* A big table misses the caches at every row: let the misses overlap. */
+/* Big tables miss the caches at every row: let the misses overlap. */
 static void prefetch_numbers(const struct groups *groups, const uint64_t *numbers, uint32_t count)
 {
-    if (groups->slot_count < PREFETCH_SLOTS_MIN) return;
-    for (uint32_t i = 0; i < count; i++)
-        __builtin_prefetch(&groups->slots[hash_u64(numbers[i]) & (groups->slot_count - 1)]);
+    if (groups->count < PREFETCH_GROUPS_MIN) return;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t hash = hash_u64(numbers[i]);
+        const struct group_table *table = table_of(groups, hash);
+        __builtin_prefetch(&table->slots[hash & (table->slot_count - 1)]);
+    }
 }
 
 /* All rows at once, when there is no NULL, every key is below GROUP_DIRECT_MAX and every group is
@@ -401,9 +432,9 @@ static enum err find_encoded(struct groups *groups, const struct vector *const *
                              struct vector_str encoded, uint32_t *ret_group)
 {
     uint64_t hash = hash_bytes(encoded.bytes, encoded.size);
-    uint64_t at = hash;
-    for (;; at++) {
-        const struct group_slot *slot = &groups->slots[at & (groups->slot_count - 1)];
+    const struct group_table *table = table_of(groups, hash);
+    for (uint64_t at = hash;; at++) {
+        const struct group_slot *slot = &table->slots[at & (table->slot_count - 1)];
         if (!slot->group) break;
         if (slot->key != hash) continue;
         struct vector_str other = groups->encoded[slot->group - 1];
@@ -413,14 +444,10 @@ static enum err find_encoded(struct groups *groups, const struct vector *const *
             return ERR_NONE;
         }
     }
-    if (slots_are_full(groups)) {
-        enum err err = grow_slots(groups);
-        if (err) return err;
-        for (at = hash; groups->slots[at & (groups->slot_count - 1)].group; at++)
-            ;
-    }
+    enum err err = make_slot(groups, hash);
+    if (err) return err;
     uint32_t group;
-    enum err err = add_group(groups, keys, i, &group);
+    err = add_group(groups, keys, i, &group);
     if (err) return err;
     if (groups->mode == GROUP_TEXT) {
         groups->encoded[group] = groups->keys[0].texts[group];
@@ -428,9 +455,7 @@ static enum err find_encoded(struct groups *groups, const struct vector *const *
         err = keep_text(groups, encoded, &groups->encoded[group]);
         if (err) return err;
     }
-    groups->slots[at & (groups->slot_count - 1)] =
-        (struct group_slot){.key = hash, .group = group + 1};
-    groups->slots_used++;
+    put_slot(table_of(groups, hash), hash, (struct group_slot){.key = hash, .group = group + 1});
     *ret_group = group;
     return ERR_NONE;
 }

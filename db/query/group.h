@@ -33,16 +33,21 @@ struct groups {
     struct group_key *keys;
     uint32_t count;
     uint32_t capacity;
-    uint32_t null_group; /* group + 1 of the NULL key in modes NUMBER and TEXT, or 0 */
-    uint32_t *direct;    /* NUMBER: group + 1 of keys below GROUP_DIRECT_MAX */
-    struct group_slot *slots;
-    uint32_t slot_count; /* a power of two */
-    uint32_t slots_used;
+    uint32_t null_group;        /* group + 1 of the NULL key in modes NUMBER and TEXT, or 0 */
+    uint32_t *direct;           /* NUMBER: group + 1 of keys below GROUP_DIRECT_MAX */
+    struct group_table *tables; /* of every mode with keys: GROUP_TABLES of them */
     struct vector_str *encoded; /* BYTES, TEXT: of every group, in the arena */
     struct buf scratch;
 };
 
-enum { GROUP_DIRECT_MAX = 1 << 16, GROUPS_MAX = 1 << 30 };
+/* One part of the hash table; parts grow one at a time, so that no step takes long. */
+struct group_table {
+    struct group_slot *slots;
+    uint32_t slot_count; /* a power of two */
+    uint32_t used;
+};
+
+enum { GROUP_TABLES = 64, GROUP_DIRECT_MAX = 1 << 16, GROUPS_MAX = 1 << 30 };
 
 /* The width of a key's values, when it is known to be small: 8, 16 or 32 bits, else 0; and whether
  * it can be NULL. */

@@ -16,6 +16,10 @@
 #include "base/check.h"
 #include "db/query/distinct.h"
 
+/* Of more rows than this the coordinator does all the sorting: heaps on workers would take long
+ * steps. */
+enum { SORTED_ROWS_MAX = 1 << 16 };
+
 /* ---- creation ---- */
 
 /* How many bits the values of a group key need, when that is known to be few. */
@@ -119,7 +123,7 @@ static enum err init_outputs(struct query_exec *exec, const struct query_scope *
         sink->has_distinct = true;
         result_distinct_init(&sink->distinct, tree, &exec->memory);
     }
-    if (tree->order_count && wanted != UINT64_MAX) {
+    if (tree->order_count && wanted <= SORTED_ROWS_MAX) {
         sink->has_sort = true;
         result_sort_init(&sink->sort, tree, &exec->memory, wanted);
     }

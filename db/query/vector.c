@@ -24,11 +24,14 @@ void vector_pool_init(struct vector_pool *pool, struct query_memory *memory)
 void vector_pool_fini(struct vector_pool *pool)
 {
     ASSERT(!pool->used);
-    while (pool->free) {
-        struct vector_buffer *buffer = pool->free;
-        pool->free = buffer->next;
-        query_free(pool->memory, buffer->block, BUFFER_SIZE);
-        query_free(pool->memory, buffer, sizeof(*buffer));
+    struct vector_buffer **lists[] = {&pool->free, &pool->shared};
+    for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+        while (*lists[i]) {
+            struct vector_buffer *buffer = *lists[i];
+            *lists[i] = buffer->next;
+            query_free(pool->memory, buffer->block, BUFFER_SIZE);
+            query_free(pool->memory, buffer, sizeof(*buffer));
+        }
     }
 }
 
@@ -66,6 +69,26 @@ void vector_release(struct vector_pool *pool, struct vector_buffer *buffer)
     pool->used--;
     buffer->next = pool->free;
     pool->free = buffer;
+}
+
+enum err vector_acquire_shared(struct vector_pool *pool, struct vector_buffer **ret_buffer)
+{
+    struct vector_buffer *buffer = pool->shared;
+    if (!buffer) return vector_acquire(pool, ret_buffer);
+    pool->shared = buffer->next;
+    buffer->next = NULL;
+    pool->used++;
+    *ret_buffer = buffer;
+    return ERR_NONE;
+}
+
+void vector_release_shared(struct vector_pool *pool, struct vector_buffer *buffer)
+{
+    if (!buffer) return;
+    ASSERT(pool->used);
+    pool->used--;
+    buffer->next = pool->shared;
+    pool->shared = buffer;
 }
 
 struct vector vector_in(const struct vector_buffer *buffer, uint8_t kind, uint8_t scale)

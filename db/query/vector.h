@@ -23,7 +23,8 @@ struct vector_buffer {
 struct vector_pool {
     struct query_memory *memory;
     struct vector_buffer *free;
-    uint32_t used; /* buffers acquired and not released */
+    struct vector_buffer *shared; /* scratch of all expressions: nobody keeps anything in these */
+    uint32_t used;                /* buffers acquired and not released */
 };
 
 void vector_pool_init(struct vector_pool *pool, struct query_memory *memory);
@@ -31,6 +32,12 @@ void vector_pool_init(struct vector_pool *pool, struct query_memory *memory);
 void vector_pool_fini(struct vector_pool *pool);
 MUST_USE enum err vector_acquire(struct vector_pool *pool, struct vector_buffer **ret_buffer);
 void vector_release(struct vector_pool *pool, struct vector_buffer *buffer); /* NULL is allowed */
+/* A buffer for the inside of one evaluation: given back before the evaluation is even prepared to
+ * the end, it is handed out to the next expression as scratch, but never by vector_acquire, whose
+ * buffers keep their contents. */
+MUST_USE enum err vector_acquire_shared(struct vector_pool *pool,
+                                        struct vector_buffer **ret_buffer);
+void vector_release_shared(struct vector_pool *pool, struct vector_buffer *buffer);
 /* An empty vector of this kind in the buffer. */
 struct vector vector_in(const struct vector_buffer *buffer, uint8_t kind, uint8_t scale);
 

@@ -103,7 +103,7 @@ static void order_steps(struct compiling *compiling)
 static void release_temporary(struct compiling *compiling, uint16_t reg, uint32_t at)
 {
     if (!compiling->temporary[reg] || compiling->last_use[reg] > at) return;
-    vector_release(compiling->vexpr->pool, compiling->temporary[reg]);
+    vector_release_shared(compiling->vexpr->pool, compiling->temporary[reg]);
     compiling->temporary[reg] = NULL;
 }
 
@@ -116,9 +116,11 @@ static enum err assign_buffers(struct compiling *compiling)
         struct query_type type = vexpr->types[reg];
         if (ins->op == EXPR_COLUMN) continue;
         struct vector_buffer *buffer;
-        enum err err = vector_acquire(vexpr->pool, &buffer);
+        bool owned = at < vexpr->constant_count || reg == vexpr->root;
+        enum err err = owned ? vector_acquire(vexpr->pool, &buffer)
+                             : vector_acquire_shared(vexpr->pool, &buffer);
         if (err) return err;
-        if (at < vexpr->constant_count || reg == vexpr->root)
+        if (owned)
             vexpr->owned[reg] = buffer;
         else
             compiling->temporary[reg] = buffer;
@@ -151,7 +153,7 @@ enum err vexpr_init(struct vexpr *vexpr, const struct expr *expr, uint16_t root,
     order_steps(&compiling);
     err = assign_buffers(&compiling);
     for (uint32_t i = 0; i < expr->ins_count; i++)
-        vector_release(pool, compiling.temporary[i]);
+        vector_release_shared(pool, compiling.temporary[i]);
     if (err) vexpr_fini(vexpr);
     return err;
 }

@@ -15,6 +15,7 @@
 #include "db/ldm/expr.h"
 #include "db/wire/value_codec.h"
 
+#define fragment_prefetch_row(fragment, row, columns, count) ((void)0)
 enum { OUTPUT_SIZE_MAX = PROGRAM_REPLY_SIZE_MAX - PROGRAM_REPLY_HEADER_SIZE };
 
 struct step_state {
@@ -224,7 +225,9 @@ static enum err step_fetch(struct run *run, bool *ret_there)
         *ret_there = false;
         return step->flags & STEP_OPTIONAL ? ERR_NONE : step->on_err;
     }
-    if (!err) err = row_keep(run);
+    if (err) return err;
+    fragment_prefetch_row(run->fragment, run->row, step->outputs, step->output_count);
+    err = row_keep(run);
     if (!err) err = guards_check(run);
     if (!err) err = row_lock(run);
     if (err) return err;
@@ -318,33 +321,105 @@ static enum err run_upsert(struct run *run)
     return err ? err : row_output(run);
 }
 
-/* Appends the looked-up row's columns to the output, NULLs where it is not on this worker. */
-static enum err lookup_output(struct run *run)
+/* ---- scans ---- */
+
+enum { SCAN_BATCH = 16 };
+
+/* Rows of a scan that are handled together, so that the cache misses of one overlap with those of
+ * the others: first the scanned rows are fetched ahead, then what their lookups need, then the
+ * looked-up rows. */
+struct scan_batch {
+    uint32_t count;
+    uint32_t rows[SCAN_BATCH];
+    struct fragment *lookups[SCAN_BATCH]; /* NULL: not on this worker, or missing */
+    struct value keys[SCAN_BATCH];
+    uint32_t lookup_rows[SCAN_BATCH];
+};
+
+/* The next rows of the cursor, at most `limit`. ERR_END and other errors come after the rows before
+ * them. */
+static enum err batch_fill(const struct run *run, struct index_cursor *cursor, uint32_t limit,
+                           struct scan_batch *batch)
+{
+    const struct step *step = run->step;
+    batch->count = 0;
+    while (batch->count < SCAN_BATCH && batch->count < limit) {
+        uint32_t row;
+        enum err err = index_cursor_next(cursor, &row);
+        if (err) return err;
+        batch->rows[batch->count++] = row;
+        fragment_prefetch_row(run->fragment, row, step->outputs, step->output_count);
+        if (step->lookup_table) fragment_prefetch_row(run->fragment, row, &step->lookup_column, 1);
+    }
+    return ERR_NONE;
+}
+
+/* Finds the rows that the batch's rows point to, where they are on this worker. */
+static enum err batch_lookup(const struct run *run, struct scan_batch *batch)
 {
     const struct step *step = run->step;
     const struct table_def *table = step->lookup_table;
+    const struct column_def *key_column = &table->columns[table->indexes[0].columns[0]];
     const struct executor *executor = run->executor;
-    struct fragment *fragment = NULL;
-    uint32_t row = 0;
-    struct value value = fragment_value(run->fragment, run->row, step->lookup_column);
-    struct value key;
-    uint16_t slot;
-    if (!value_is_null(value) &&
-        !value_fit(&table->columns[table->indexes[0].columns[0]], value, &key) &&
-        !table_slot(table, &key, &slot)) {
+    for (uint32_t i = 0; i < batch->count; i++) {
+        batch->lookups[i] = NULL;
+        struct value value = fragment_value(run->fragment, batch->rows[i], step->lookup_column);
+        uint16_t slot;
+        if (value_is_null(value) || value_fit(key_column, value, &batch->keys[i]) ||
+            table_slot(table, &batch->keys[i], &slot))
+            continue;
         struct partition *partition = executor->partitions[slot & (executor->partition_count - 1)];
-        if (partition) fragment = partition_fragment(partition, table->id);
+        if (!partition) continue;
+        batch->lookups[i] = partition_fragment(partition, table->id);
+        fragment_prefetch(batch->lookups[i], &batch->keys[i]);
     }
-    if (fragment) {
-        enum err err = fragment_find(fragment, run->changes, &key, &row);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (!batch->lookups[i]) continue;
+        enum err err =
+            fragment_find(batch->lookups[i], run->changes, &batch->keys[i], &batch->lookup_rows[i]);
         if (err == ERR_NOT_FOUND)
-            fragment = NULL;
+            batch->lookups[i] = NULL;
         else if (err)
             return err;
+        else
+            fragment_prefetch_row(batch->lookups[i], batch->lookup_rows[i], step->lookup_outputs,
+                                  step->lookup_output_count);
     }
-    for (uint16_t i = 0; i < step->lookup_output_count; i++)
-        value_put(fragment ? fragment_value(fragment, row, step->lookup_outputs[i]) : value_null(),
-                  run->reply);
+    return ERR_NONE;
+}
+
+static void batch_put_row(const struct run *run, const struct scan_batch *batch, uint32_t at)
+{
+    const struct step *step = run->step;
+    for (uint16_t i = 0; i < step->output_count; i++)
+        value_put(fragment_value(run->fragment, run->row, step->outputs[i]), run->reply);
+    if (!step->lookup_table) return;
+    const struct fragment *fragment = batch->lookups[at];
+    for (uint16_t i = 0; i < step->lookup_output_count; i++) {
+        struct value value = value_null();
+        if (fragment)
+            value = fragment_value(fragment, batch->lookup_rows[at], step->lookup_outputs[i]);
+        value_put(value, run->reply);
+    }
+}
+
+/* The batch's rows to the reply. ERR_END: it is full. */
+static enum err batch_output(struct run *run, const struct scan_batch *batch, uint32_t *count)
+{
+    for (uint32_t i = 0; i < batch->count; i++) {
+        run->row = batch->rows[i];
+        run->row_here = true;
+        enum err err = guards_check(run);
+        if (err) return err;
+        size_t row_at = run->reply->size;
+        batch_put_row(run, batch, i);
+        if (run->reply->failed) return ERR_NO_MEMORY;
+        if (run->reply->size - run->reply_at > OUTPUT_SIZE_MAX) {
+            run->reply->size = row_at;
+            return *count ? ERR_END : ERR_TOO_BIG;
+        }
+        (*count)++;
+    }
     return ERR_NONE;
 }
 
@@ -353,27 +428,15 @@ static enum err scan_rows(struct run *run, struct index_cursor *cursor, uint32_t
 {
     const struct step *step = run->step;
     uint32_t count = 0;
-    while (count < step->limit) {
-        enum err err = index_cursor_next(cursor, &run->row);
+    enum err end = ERR_NONE;
+    while (count < step->limit && !end) {
+        struct scan_batch batch;
+        end = batch_fill(run, cursor, step->limit - count, &batch);
+        enum err err = step->lookup_table ? batch_lookup(run, &batch) : ERR_NONE;
+        if (!err) err = batch_output(run, &batch, &count);
         if (err == ERR_END) break;
         if (err) return err;
-        run->row_here = true;
-        err = guards_check(run);
-        if (err) return err;
-        size_t row_at = run->reply->size;
-        for (uint16_t i = 0; i < step->output_count; i++)
-            value_put(fragment_value(run->fragment, run->row, step->outputs[i]), run->reply);
-        if (step->lookup_table) {
-            err = lookup_output(run);
-            if (err) return err;
-        }
-        if (run->reply->failed) return ERR_NO_MEMORY;
-        if (run->reply->size - run->reply_at > OUTPUT_SIZE_MAX) {
-            if (count == 0) return ERR_TOO_BIG;
-            run->reply->size = row_at;
-            break;
-        }
-        count++;
+        if (end && end != ERR_END) return end;
     }
     *ret_count = count;
     return ERR_NONE;

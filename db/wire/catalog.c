@@ -1,12 +1,17 @@
 /* The catalog's encoding: in the catalog file of a store and in DDL signals. Checksums are the
  * container's.
  *
- *   u32 format version (1), u64 catalog version, u32 next table id, u32 table count, then each
- * table: bytes database, bytes name, u32 id, u32 version, u16 columns, u16 indexes, u16 next index
- * id, u8 partition by, u8 partition columns, u32 TTL seconds, u16 TTL column, u16 × partition
- * columns, columns: bytes name, u8 type, u8 collation, u8 precision, u8 scale, u8 nullable, u32
- * size_max indexes: bytes name, u16 id, u8 kind, u8 flags (1 has_hash, 2 unique), u8 columns, u16 ×
- * columns
+ *   u32 format version (1), u64 catalog version, u32 next table id, u32 table count
+ *   each table:
+ *     bytes database, bytes name, u32 id, u32 version,
+ *     u16 column count, u16 index count, u16 next index id,
+ *     u8 partition by, u8 partition column count, u32 TTL seconds, u16 TTL column,
+ *     u16 each partition column
+ *     each column:
+ *       bytes name, u8 type, u8 collation, u8 precision, u8 scale, u8 nullable, u32 size_max
+ *     each index:
+ *       bytes name, u16 id, u8 kind, u8 flags (1 has_hash, 2 unique),
+ *       u8 column count, u16 each column
  *
  * "bytes" is a varint size and the bytes. Tables stand in ascending order of id. A decoded catalog
  * satisfies table_def_check for every table, so whoever gets one may rely on its rules. */

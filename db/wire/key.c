@@ -3,12 +3,17 @@
  * Column by column, without separators:
  *
  *   nullable column    00 for NULL (nothing follows), 01 before a value
- *   signed integer     its 1, 2, 4 or 8 bytes, big-endian, top bit flipped; DATE 4 bytes; DATETIME,
- * TIMESTAMP and DECIMAL (at the column's scale) 8 unsigned integer   its 1, 2, 4 or 8 bytes,
- * big-endian FLOAT, DOUBLE      the 4 or 8 bytes of the IEEE number, big-endian; all bits flipped
- * when negative, else the top one BINARY             its size_max bytes, zero-padded other strings
- * the bytes (ASCII letters folded to lower case in a case-insensitive column), each 00 written as
- *                      00 ff, then 00 00
+ *   signed integer     its 1, 2, 4 or 8 bytes, big-endian, top bit flipped
+ *   DATE               likewise, 4 bytes
+ *   DATETIME,          likewise, 8 bytes
+ *   TIMESTAMP
+ *   DECIMAL            likewise, 8 bytes, at the column's scale
+ *   unsigned integer   its 1, 2, 4 or 8 bytes, big-endian
+ *   FLOAT, DOUBLE      the 4 or 8 bytes of the IEEE number, big-endian; all bits flipped when
+ *                      negative, else the top one
+ *   BINARY             its size_max bytes, zero-padded
+ *   other strings      the bytes (ASCII letters folded to lower case in a case-insensitive
+ *                      column), each 00 written as 00 ff, then 00 00
  *
  * No key is a proper prefix of another of the same columns, so the bytes of a prefix of the columns
  * are a prefix of exactly the keys that start with those values. Slots are stored in the

@@ -1,6 +1,6 @@
-/* Signals: everything that crosses workers, in one process or between machines (NDB's word). A fixed header and
- * a bounded body. The header is checked by signal_check before any handler sees the signal; each body by its
- * codec. */
+/* Signals: everything that crosses workers, in one process or between machines (NDB's word). A
+ * fixed header and a bounded body. The header is checked by signal_check before any handler sees
+ * the signal; each body by its codec. */
 #ifndef DB_WIRE_SIGNAL_H
 #define DB_WIRE_SIGNAL_H
 
@@ -15,26 +15,28 @@ enum signal_type {
     /* client -> worker */
     SIGNAL_PROGRAM = 1,       /* body: program.h. All sections on this worker, or it coordinates */
     SIGNAL_PROGRAM_REPLY = 2, /* body: program reply */
-    SIGNAL_QUERY_OPEN = 3,    /* pin a snapshot: no body; answered by QUERY_OPENED with u64 pinned timestamp */
+    SIGNAL_QUERY_OPEN =
+        3, /* pin a snapshot: no body; answered by QUERY_OPENED with u64 pinned timestamp */
     SIGNAL_QUERY_OPENED = 4,
-    SIGNAL_QUERY_RUN = 5,     /* u64 T, then the query tree */
-    SIGNAL_QUERY_ROWS = 6,    /* partial results, sequence-numbered; the last one says so */
-    SIGNAL_QUERY_MORE = 7,    /* credit: the receiver took a ROWS */
-    SIGNAL_QUERY_CLOSE = 8,   /* unpin, cancel */
-    SIGNAL_QUERY_MOVE = 9,    /* worker -> worker: a batch of joined rows to the owner of the next table's keys */
+    SIGNAL_QUERY_RUN = 5,   /* u64 T, then the query tree */
+    SIGNAL_QUERY_ROWS = 6,  /* partial results, sequence-numbered; the last one says so */
+    SIGNAL_QUERY_MORE = 7,  /* credit: the receiver took a ROWS */
+    SIGNAL_QUERY_CLOSE = 8, /* unpin, cancel */
+    SIGNAL_QUERY_MOVE =
+        9, /* worker -> worker: a batch of joined rows to the owner of the next table's keys */
     SIGNAL_QUERY_MOVED = 10,
-    SIGNAL_DDL = 11,          /* the encoded new catalog; worker applies it */
+    SIGNAL_DDL = 11, /* the encoded new catalog; worker applies it */
     SIGNAL_DDL_REPLY = 12,
-    SIGNAL_FLUSH = 13,        /* make everything up to now durable; answered when it is */
+    SIGNAL_FLUSH = 13, /* make everything up to now durable; answered when it is */
     SIGNAL_FLUSH_REPLY = 14,
-    SIGNAL_STATUS = 15,       /* counters as JSON text */
+    SIGNAL_STATUS = 15, /* counters as JSON text */
     SIGNAL_STATUS_REPLY = 16,
-    SIGNAL_CHECKPOINT = 17,   /* take one now; answered when it is published */
+    SIGNAL_CHECKPOINT = 17, /* take one now; answered when it is published */
     SIGNAL_CHECKPOINT_REPLY = 18,
     /* worker -> worker: two-phase commit */
-    SIGNAL_PREPARE = 32,      /* u64 transaction id, then the participant's sections as a program */
-    SIGNAL_PREPARED = 33,     /* u16 err, u8 failed step, u64 prepare timestamp, outputs */
-    SIGNAL_COMMIT = 34,       /* u64 commit timestamp */
+    SIGNAL_PREPARE = 32,  /* u64 transaction id, then the participant's sections as a program */
+    SIGNAL_PREPARED = 33, /* u16 err, u8 failed step, u64 prepare timestamp, outputs */
+    SIGNAL_COMMIT = 34,   /* u64 commit timestamp */
     SIGNAL_COMMITTED = 35,
     SIGNAL_ABORT = 36,
     SIGNAL_ABORTED = 37,
@@ -46,22 +48,23 @@ enum signal_type {
 enum { ENDPOINT_CLIENT_FIRST = 1024, ENDPOINTS_MAX = 4096 };
 
 struct signal_header {
-    uint32_t size;     /* of header and body, bytes */
-    uint16_t type;     /* enum signal_type */
-    uint16_t version;  /* SIGNAL_VERSION */
-    uint32_t source;   /* endpoint */
+    uint32_t size;    /* of header and body, bytes */
+    uint16_t type;    /* enum signal_type */
+    uint16_t version; /* SIGNAL_VERSION */
+    uint32_t source;  /* endpoint */
     uint32_t destination;
-    uint64_t request;  /* chosen by the requester, echoed in replies: its sequence number */
-    uint64_t client;   /* client id: with request, identifies a program for ever */
-    uint64_t term;     /* of the partition (programs, moves), else 0 */
-    uint64_t clock;    /* the sender's HLC, which the receiver's advances to */
+    uint64_t request; /* chosen by the requester, echoed in replies: its sequence number */
+    uint64_t client;  /* client id: with request, identifies a program for ever */
+    uint64_t term;    /* of the partition (programs, moves), else 0 */
+    uint64_t clock;   /* the sender's HLC, which the receiver's advances to */
     uint16_t partition;
     uint16_t err;      /* of replies */
     uint32_t reserved; /* 0 */
 };
 _Static_assert(sizeof(struct signal_header) == 56, "wire format");
 
-/* Checks size against the bytes there, type, version, endpoints, err and reserved. ERR_BAD_SIGNAL. */
+/* Checks size against the bytes there, type, version, endpoints, err and reserved. ERR_BAD_SIGNAL.
+ */
 MUST_USE enum err signal_check(const struct signal_header *header, uint64_t size);
 
 #endif

@@ -22,11 +22,15 @@ MAY_INCLUDE = {
     "db/node/sim.h": ["base", "db/node/env.h"],
     "db/ldm": ["base", "db/wire", "db/node/env.h"],
     "db/txn": ["base", "db/wire", "db/ldm", "db/node/env.h"],
-    "db/query": ["base", "db/wire", "db/ldm", "db/node/env.h"],
+    "db/query": ["base", "db/wire", "db/ldm", "db/node/env.h", "db/node/worker.h", "db/node/mailbox.h"],
+    "db/node/worker.h": ["base", "db/wire", "db/ldm", "db/node/env.h", "db/node/mailbox.h", "db/node/hlc.h"],
+    "db/node/mailbox.h": ["base", "db/wire"],
+    "db/node/hlc.h": ["base"],
     "db/cluster": ["base", "rdma", "db/wire", "db/ldm", "db/txn", "db/node/env.h"],
     "db/node": ["base", "rdma", "db/wire", "db/ldm", "db/txn", "db/query", "db/cluster",
-                "db/node/env.h", "db/node/sim.h"],
-    "db/api": ["base", "db/wire", "db/node", "db/node/env.h"],
+                "db/node/env.h", "db/node/sim.h", "db/node/worker.h", "db/node/mailbox.h", "db/node/hlc.h"],
+    "db/api": ["base", "db/wire", "db/query", "db/node", "db/node/env.h", "db/node/worker.h",
+               "db/node/mailbox.h", "db/node/hlc.h"],
     "sql": ["base", "db/wire", "db/api"],
     "metadata": ["base", "db/wire", "db/api", "sql"],
     "fuse": ["base", "metadata"],
@@ -48,8 +52,9 @@ FORBIDDEN_CALLS = """
     rename renameat unlink unlinkat mkdir mkdirat rmdir ftruncate truncate stat fstat lstat
     socket socketpair connect accept4 recv recvfrom recvmsg sendto sendmsg getaddrinfo
 """.split()
-# The real environment is where they belong.
-CALLS_ALLOWED_IN = {"db/node/env_posix.c"}
+# The real environment is where they belong; and the outer edge, where a store's directory is found and locked before there
+# is an environment, and where a client's own thread waits.
+CALLS_ALLOWED_IN = {"db/node/env_posix.c", "db/api/db.c", "db/api/client.c"}
 
 FORBIDDEN_WORDS = ["TO" + "DO", "FIX" + "ME"]
 WORD_CHECKED = (".c", ".h", ".py", ".sh", ".y", ".re", ".sql", ".awk", ".md", "meson.build", "/run", "dev")

@@ -1,5 +1,6 @@
-/* What stat shows, and how it may change. Every look is two: the attributes that the kernel may have cached, and those that the file
- * system gives when it is asked anew; they must be the same, or the file system has failed to tell the kernel of a change. */
+/* What stat shows, and how it may change. Every look is two: the attributes that the kernel may
+ * have cached, and those that the file system gives when it is asked anew; they must be the same,
+ * or the file system has failed to tell the kernel of a change. */
 #include "tests/posix/report.h"
 
 #include <sys/sysmacros.h>
@@ -85,7 +86,8 @@ static void expect_time(struct place place, const char *name, struct timespec be
     }
     struct timespec now;
     (void)clock_gettime(CLOCK_REALTIME, &now);
-    if (order < 0) fail_at(place, "%s has gone back", name);
+    if (order < 0)
+        fail_at(place, "%s has gone back", name);
     else if (after.tv_sec > now.tv_sec || after.tv_sec < now.tv_sec - 10)
         fail_at(place, "%s is %lld, now is %lld", name, (long long)after.tv_sec,
                 (long long)now.tv_sec);

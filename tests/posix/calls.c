@@ -1,5 +1,5 @@
-/* The table of calls. Each function makes its call with the path where the table's cases want it, and everything else harmless; open
- * descriptors stay open until the process of the case ends. */
+/* The table of calls. Each function makes its call with the path where the table's cases want it,
+ * and everything else harmless; open descriptors stay open until the process of the case ends. */
 #include "tests/posix/calls.h"
 
 #include <dirent.h>

@@ -1,4 +1,5 @@
-/* Expectations: each counts itself in the report that the case shares with the runner, and writes a line there when it fails. */
+/* Expectations: each counts itself in the report that the case shares with the runner, and writes a
+ * line there when it fails. */
 #include "tests/posix/report.h"
 
 #include <stdarg.h>

@@ -1,4 +1,5 @@
-/* Where the reference file systems differ from what the suite asks for, so that it can be checked against them. */
+/* Where the reference file systems differ from what the suite asks for, so that it can be checked
+ * against them. */
 #include "tests/posix/runner.h"
 
 #include <fnmatch.h>

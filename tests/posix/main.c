@@ -1,4 +1,5 @@
-/* posix: what Linux and POSIX say of a file system, checked on a directory of it. usage() says how. */
+/* posix: what Linux and POSIX say of a file system, checked on a directory of it. usage() says how.
+ */
 #include <getopt.h>
 #include <stdlib.h>
 #include <time.h>
@@ -8,7 +9,8 @@
 static int usage(FILE *file, int status)
 {
     fputs("usage: posix [OPTIONS] DIR\n"
-          "Checks the file system that holds DIR; best as root, which most cases of permissions need.\n"
+          "Checks the file system that holds DIR; best as root, which most cases of permissions "
+          "need.\n"
           "\n"
           "  --only PATTERN      of groups, or of GROUP/CASE; may be repeated\n"
           "  --without PATTERN   the same, of what to leave out\n"
@@ -20,7 +22,8 @@ static int usage(FILE *file, int status)
           "  --list              print the names of the cases\n"
           "  --verbose           print every case, with its checks and its time\n"
           "\n"
-          "Each case runs in a directory of its own below DIR, in a process of its own. Ends with a line\n"
+          "Each case runs in a directory of its own below DIR, in a process of its own. Ends with "
+          "a line\n"
           "'N passed, N failed, N skipped' and status 1 when a case failed.\n",
           file);
     return status;
@@ -39,14 +42,19 @@ static bool parse_seed(const char *text, uint64_t *ret_seed)
 int main(int argc, char **argv)
 {
     enum { ONLY = 256, WITHOUT, QUICK, KNOWN, SEED, PREPARE, READ_ONLY, LIST, VERBOSE, HELP };
-    static const struct option long_options[] = {
-        {"only", required_argument, NULL, ONLY},   {"without", required_argument, NULL, WITHOUT},
-        {"quick", no_argument, NULL, QUICK},       {"known", required_argument, NULL, KNOWN},
-        {"seed", required_argument, NULL, SEED},   {"prepare", no_argument, NULL, PREPARE},
-        {"read-only", no_argument, NULL, READ_ONLY}, {"list", no_argument, NULL, LIST},
-        {"verbose", no_argument, NULL, VERBOSE},   {"help", no_argument, NULL, HELP},
-        {0}};
-    if (argc > 1 && strcmp(argv[1], "exec-helper") == 0) return exec_helper(argc, argv);
+    static const struct option long_options[] = {{"only", required_argument, NULL, ONLY},
+                                                 {"without", required_argument, NULL, WITHOUT},
+                                                 {"quick", no_argument, NULL, QUICK},
+                                                 {"known", required_argument, NULL, KNOWN},
+                                                 {"seed", required_argument, NULL, SEED},
+                                                 {"prepare", no_argument, NULL, PREPARE},
+                                                 {"read-only", no_argument, NULL, READ_ONLY},
+                                                 {"list", no_argument, NULL, LIST},
+                                                 {"verbose", no_argument, NULL, VERBOSE},
+                                                 {"help", no_argument, NULL, HELP},
+                                                 {0}};
+    /* Without what a sanitizer does at the end of a process: it may run with another identity. */
+    if (argc > 1 && strcmp(argv[1], "exec-helper") == 0) _exit(exec_helper(argc, argv));
     struct runner_options options = {.seed = (uint64_t)time(NULL)};
     bool list = false;
     bool prepare = false;
@@ -60,17 +68,31 @@ int main(int argc, char **argv)
             if (options.without_count == 64) return usage(stderr, 2);
             options.without[options.without_count++] = optarg;
             break;
-        case QUICK: options.quick = true; break;
-        case KNOWN: options.known = optarg; break;
+        case QUICK:
+            options.quick = true;
+            break;
+        case KNOWN:
+            options.known = optarg;
+            break;
         case SEED:
             if (!parse_seed(optarg, &options.seed)) return usage(stderr, 2);
             break;
-        case PREPARE: prepare = true; break;
-        case READ_ONLY: options.read_only = true; break;
-        case LIST: list = true; break;
-        case VERBOSE: options.verbose = true; break;
-        case HELP: return usage(stdout, 0);
-        default: return usage(stderr, 2);
+        case PREPARE:
+            prepare = true;
+            break;
+        case READ_ONLY:
+            options.read_only = true;
+            break;
+        case LIST:
+            list = true;
+            break;
+        case VERBOSE:
+            options.verbose = true;
+            break;
+        case HELP:
+            return usage(stdout, 0);
+        default:
+            return usage(stderr, 2);
         }
     }
     if (list) return runner_list(&options);

@@ -1,5 +1,6 @@
-/* Processes of a case: with another identity, one after the other (AS, IN_PROCESS) or at once (crews). How one ended is
- * passed on: what aborted or skipped there aborts or skips the case, and an unexpected end is a failure. */
+/* Processes of a case: with another identity, one after the other (AS, IN_PROCESS) or at once
+ * (crews). How one ended is passed on: what aborted or skipped there aborts or skips the case, and
+ * an unexpected end is a failure. */
 #include "tests/posix/report.h"
 
 #include <grp.h>
@@ -29,7 +30,8 @@ static void wait_for(pid_t pid, struct place place)
 {
     int status;
     pid_t ended;
-    do ended = waitpid(pid, &status, 0);
+    do
+        ended = waitpid(pid, &status, 0);
     while (ended == -1 && errno == EINTR);
     if (ended != pid) {
         fail_at(place, "a process of the case is lost");
@@ -84,7 +86,8 @@ void crew_start(struct crew *crew, unsigned count, void (*work)(unsigned index, 
 
 void crew_wait(struct crew *crew)
 {
-    for (unsigned i = 0; i < crew->count; i++) wait_for(crew->pids[i], HERE);
+    for (unsigned i = 0; i < crew->count; i++)
+        wait_for(crew->pids[i], HERE);
     crew->count = 0;
 }
 

@@ -1,8 +1,8 @@
 /* Runs each case in a process group of its own, in a fresh work directory, under a time limit.
  *
- * The runner itself never touches the file system under test: making and removing work directories is done by processes too, so that
- * a file system that hangs costs time limits but not the suite. A process that even SIGKILL does not end ends the suite:
- * what has not run then counts as failed. */
+ * The runner itself never touches the file system under test: making and removing work directories
+ * is done by processes too, so that a file system that hangs costs time limits but not the suite. A
+ * process that even SIGKILL does not end ends the suite: what has not run then counts as failed. */
 #include "tests/posix/runner.h"
 
 #include <dirent.h>
@@ -20,7 +20,7 @@
 
 #include "tests/posix/report.h"
 
-enum { REMOVE_SECONDS = 60, KILL_MS = 10000 };
+enum { REMOVE_SECONDS = 60, KILL_MS = 10000, FAILURES_SHOWN_MAX = 16 };
 
 static struct suite_case *first_case;
 static struct suite_case **last_case = &first_case;
@@ -84,8 +84,10 @@ static pid_t fork_group(void)
 {
     (void)fflush(stdout);
     pid_t pid = fork();
-    if (pid == 0) (void)setpgid(0, 0);
-    else if (pid > 0) (void)setpgid(pid, pid);
+    if (pid == 0)
+        (void)setpgid(0, 0);
+    else if (pid > 0)
+        (void)setpgid(pid, pid);
     return pid;
 }
 
@@ -122,8 +124,10 @@ static bool remove_tree(int dir_fd, const char *name)
             removed = true;
         }
     }
-    if (dir) (void)closedir(dir);
-    else (void)close(fd);
+    if (dir)
+        (void)closedir(dir);
+    else
+        (void)close(fd);
     return good && unlinkat(dir_fd, name, AT_REMOVEDIR) == 0;
 }
 
@@ -158,9 +162,15 @@ enum result { RESULT_PASSED, RESULT_FAILED, RESULT_SKIPPED, RESULT_STUCK };
 static enum result judge(enum end end, int status, unsigned seconds)
 {
     switch (end) {
-    case END_STUCK: FAIL("cannot be ended, even by SIGKILL"); return RESULT_STUCK;
-    case END_TIMEOUT: FAIL("has not ended after %u s", seconds); break;
-    case END_SIGNAL: FAIL("was killed by signal %d (%s)", status, strsignal(status)); break;
+    case END_STUCK:
+        FAIL("cannot be ended, even by SIGKILL");
+        return RESULT_STUCK;
+    case END_TIMEOUT:
+        FAIL("has not ended after %u s", seconds);
+        break;
+    case END_SIGNAL:
+        FAIL("was killed by signal %d (%s)", status, strsignal(status));
+        break;
     case END_EXIT:
         if (status == EXIT_SKIPPED && !atomic_load(&report->failures)) return RESULT_SKIPPED;
         if (status != 0 && status != EXIT_ABORTED && status != EXIT_SKIPPED)
@@ -215,14 +225,18 @@ static void print_failures(const struct suite_case *entry)
 {
     size_t used = atomic_load(&report->used);
     if (used > sizeof(report->text)) used = sizeof(report->text);
+    unsigned lines = 0;
     printf("FAIL %s/%s\n", entry->group, entry->name);
     /* Lines that did not fit leave zeros. */
     for (char *line = report->text; line < report->text + used && *line;) {
         char *end = memchr(line, '\n', (size_t)(report->text + used - line));
-        if (!end) break;
+        if (!end || lines == FAILURES_SHOWN_MAX) break;
         printf("     %.*s\n", (int)(end - line), line);
         line = end + 1;
+        lines++;
     }
+    if (atomic_load(&report->failures) > lines)
+        printf("     and %u more\n", atomic_load(&report->failures) - lines);
 }
 
 static double seconds_now(void)
@@ -264,7 +278,8 @@ int runner_run(const struct runner_options *options)
         if (stuck) result = RESULT_FAILED;
         counts[result]++;
         checks += atomic_load(&report->checks);
-        if (result == RESULT_FAILED) print_failures(entry);
+        if (result == RESULT_FAILED)
+            print_failures(entry);
         else if (result == RESULT_SKIPPED)
             printf("skip %s/%s: %s\n", entry->group, entry->name, report->skip_reason);
         else if (options->verbose)

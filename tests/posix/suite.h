@@ -1,9 +1,9 @@
 /* The framework of the POSIX suite: cases, expectations, users, and small tools.
  *
- * A case is a function, run in a process of its own whose current directory is a fresh directory (mode 0777) on the file
- * system under test, with umask 022, as the user who started the suite (root), under a time limit. Expectations record a
- * failure and go on; REQUIREs end the case. Both may be used in processes that a case forks: they write to memory shared
- * with the runner. */
+ * A case is a function, run in a process of its own whose current directory is a fresh directory
+ * (mode 0777) on the file system under test, with umask 022, as the user who started the suite
+ * (root), under a time limit. Expectations record a failure and go on; REQUIREs end the case. Both
+ * may be used in processes that a case forks: they write to memory shared with the runner. */
 #ifndef TESTS_POSIX_SUITE_H
 #define TESTS_POSIX_SUITE_H
 
@@ -88,8 +88,7 @@ void expect_str_at(struct place place, const char *left, const char *right, cons
     do {                                                                                           \
         if (expect_ok_at(HERE, (errno = 0, (long)(call)), #call) == -1) case_abort();              \
     } while (0)
-#define EXPECT_ERR(call, error)                                                                    \
-    expect_err_at(HERE, (errno = 0, (long)(call)), error, error, #call)
+#define EXPECT_ERR(call, error) expect_err_at(HERE, (errno = 0, (long)(call)), error, error, #call)
 /* Where the manual page names two errors for the same condition. */
 #define EXPECT_ERR2(call, error, other)                                                            \
     expect_err_at(HERE, (errno = 0, (long)(call)), error, other, #call)
@@ -102,14 +101,21 @@ struct user {
     gid_t groups[3];
     size_t group_count;
 };
-enum { UID_A = 65533, UID_B = 65534, GID_A = 65533, GID_B = 65534, GID_TEAM = 64000, GID_A_ONLY = 64001 };
+enum {
+    UID_A = 65533,
+    UID_B = 65534,
+    GID_A = 65533,
+    GID_B = 65534,
+    GID_TEAM = 64000,
+    GID_A_ONLY = 64001
+};
 extern const struct user user_a; /* groups GID_A, GID_TEAM, GID_A_ONLY */
 extern const struct user user_b; /* groups GID_B, GID_TEAM */
 
-/* AS(user_a) { body } runs the body in a forked process with that user's identity, and waits for it. Variables set in the body are
- * lost. Skips the case when the suite does not run as root. No `return`, `break` or `goto` out of the body. */
-#define AS(user_)                                                                                  \
-    for (bool as_child_ = as_begin(&(user_), HERE); as_child_; as_child_ = as_end())
+/* AS(user_a) { body } runs the body in a forked process with that user's identity, and waits for
+ * it. Variables set in the body are lost. Skips the case when the suite does not run as root. No
+ * `return`, `break` or `goto` out of the body. */
+#define AS(user_) for (bool as_child_ = as_begin(&(user_), HERE); as_child_; as_child_ = as_end())
 bool as_begin(const struct user *user, struct place place);
 bool as_end(void);
 /* For good, in this process. */
@@ -120,8 +126,7 @@ void need_root(void);
 /* ---- processes ---- */
 
 /* IN_PROCESS { body }: as AS, with the same identity; for what ends or spoils a process. */
-#define IN_PROCESS                                                                                 \
-    for (bool as_child_ = process_begin(HERE); as_child_; as_child_ = as_end())
+#define IN_PROCESS for (bool as_child_ = process_begin(HERE); as_child_; as_child_ = as_end())
 bool process_begin(struct place place);
 
 struct crew {
@@ -143,7 +148,8 @@ int open_file(const char *path, int flags, mode_t mode);
 void make_file(const char *path, mode_t mode, const char *content);
 /* A new directory with that mode whatever the umask. */
 void make_dir(const char *path, mode_t mode);
-/* A regular file, directory, symlink, FIFO, socket or character device at the path, by the type bits. */
+/* A regular file, directory, symlink, FIFO, socket or character device at the path, by the type
+ * bits. */
 void make_node(const char *path, mode_t type);
 void write_all(int fd, const void *bytes, size_t size);
 void pwrite_all(int fd, const void *bytes, size_t size, off_t offset);
@@ -158,14 +164,16 @@ void expect_content_at(struct place place, const char *path, const char *text);
 void pattern_fill(void *bytes, size_t size, uint64_t offset, uint64_t seed);
 uint64_t mix64(uint64_t x);
 uint64_t random_next(uint64_t *state);
-/* Drops the file's clean pages from the kernel's cache, so that the next read asks the file system. */
+/* Drops the file's clean pages from the kernel's cache, so that the next read asks the file system.
+ */
 void cache_drop(int fd);
 bool exists(const char *path);
 /* A name or path component of that many bytes; static, overwritten by the next call. */
 const char *long_name(size_t size);
 /* A path "./././…" of exactly that many bytes, ending in "name"; static. */
 const char *long_path(size_t size, const char *name);
-/* A fresh directory on another file system; removed with the case. Skips the case when there is none. */
+/* A fresh directory on another file system; removed with the case. Skips the case when there is
+ * none. */
 const char *other_dir(void);
 /* Entries without "." and ".."; -1 when it cannot be read. */
 long count_entries(const char *path);
@@ -183,7 +191,8 @@ struct stat fstat_at(struct place place, int fd);
 #define PERMS(path) ((unsigned)(STAT(path).st_mode & 07777))
 #define NLINK(path) ((unsigned long)STAT(path).st_nlink)
 
-/* Of the times "amc" exactly the named ones have advanced, to about now; "?" after a letter: either way. */
+/* Of the times "amc" exactly the named ones have advanced, to about now; "?" after a letter: either
+ * way. */
 void expect_times_at(struct place place, const struct stat *before, const struct stat *after,
                      const char *changed);
 #define EXPECT_TIMES(before, after, changed)                                                       \

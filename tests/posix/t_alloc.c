@@ -79,9 +79,8 @@ CASE(fallocate, punch_hole_off_the_block_borders)
 {
     static const struct {
         off_t offset, size;
-    } holes[] = {{1, 1},       {10, 5000},  {4095, 2},   {4096, 4095}, {4097, 8000},
-                 {99999, 1},   {99990, 10}, {99990, 500}, {0, 100000},  {100000, 10},
-                 {200000, 10}, {50, 100}};
+    } holes[] = {{1, 1},      {10, 5000},   {4095, 2},   {4096, 4095}, {4097, 8000}, {99999, 1},
+                 {99990, 10}, {99990, 500}, {0, 100000}, {100000, 10}, {200000, 10}, {50, 100}};
     char *bytes = malloc(100000);
     REQUIRE(bytes != NULL);
     for (unsigned i = 0; i < sizeof(holes) / sizeof(holes[0]); i++) {
@@ -132,8 +131,9 @@ CASE(fallocate, modes_that_do_not_exist_are_refused)
     make_file("f", 0644, "0123456789");
     int fd = open_file("f", O_RDWR, 0);
     EXPECT_ERR2(fallocate(fd, FALLOC_FL_PUNCH_HOLE, 0, 5), EOPNOTSUPP, EINVAL);
-    EXPECT_ERR2(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0,
-                          5), EOPNOTSUPP, EINVAL);
+    EXPECT_ERR2(
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, 5),
+        EOPNOTSUPP, EINVAL);
     EXPECT_ERR2(fallocate(fd, 0x4000, 0, 5), EOPNOTSUPP, EINVAL);
     EXPECT_CONTENT("f", "0123456789");
 }
@@ -291,7 +291,8 @@ CASE(lseek, data_and_hole_beyond_the_end)
     EXPECT_ERR(lseek(empty, 0, SEEK_HOLE), ENXIO);
 }
 
-/* What SEEK_DATA and SEEK_HOLE show must cover every byte that is not zero; holes may be smaller than they were made. */
+/* What SEEK_DATA and SEEK_HOLE show must cover every byte that is not zero; holes may be smaller
+ * than they were made. */
 static void expect_map(int fd, const char *bytes, off_t size)
 {
     off_t at = 0;

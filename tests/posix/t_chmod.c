@@ -305,9 +305,15 @@ struct act {
 };
 
 static const struct act acts[] = {
-    {"write", act_write},         {"pwrite", act_pwrite},         {"writev", act_writev},
-    {"ftruncate", act_ftruncate}, {"extend", act_extend},         {"truncate", act_truncate},
-    {"open_truncate", act_open_truncate}, {"fallocate", act_fallocate}, {"copy_file_range", act_copy},
+    {"write", act_write},
+    {"pwrite", act_pwrite},
+    {"writev", act_writev},
+    {"ftruncate", act_ftruncate},
+    {"extend", act_extend},
+    {"truncate", act_truncate},
+    {"open_truncate", act_open_truncate},
+    {"fallocate", act_fallocate},
+    {"copy_file_range", act_copy},
 };
 
 static void clears_for_users(void)
@@ -377,7 +383,8 @@ __attribute__((constructor)) static void add_acts(void)
                                             .name = acts[i].name,
                                             .run = keeps_plain_setgid,
                                             .context = &acts[i]};
-        for (unsigned group = 0; group < 3; group++) suite_add(&entries[group][i]);
+        for (unsigned group = 0; group < 3; group++)
+            suite_add(&entries[group][i]);
     }
 }
 
@@ -387,7 +394,8 @@ CASE(setuid, is_cleared_once_for_many_writes)
     AS(user_b)
     {
         int fd = open_file("f", O_WRONLY | O_APPEND, 0);
-        for (int i = 0; i < 100; i++) EXPECT_EQ(write(fd, "line\n", 5), 5);
+        for (int i = 0; i < 100; i++)
+            EXPECT_EQ(write(fd, "line\n", 5), 5);
     }
     EXPECT_EQ(PERMS("f"), 0777);
     REQUIRE_OK(chmod("f", 06777)); /* set again, cleared again */
@@ -427,7 +435,8 @@ CASE(setuid, of_a_file_only_read_stays)
 
 CASE(setuid, is_cleared_for_a_mapped_writer_or_kept)
 {
-    /* Stores through a mapping may be seen too late to be blamed on somebody: either is allowed, the content must arrive. */
+    /* Stores through a mapping may be seen too late to be blamed on somebody: either is allowed,
+     * the content must arrive. */
     make_setuid_file("f", 04777);
     AS(user_b)
     {

@@ -7,8 +7,13 @@ CASE(chown, by_root_sets_anything)
     static const struct {
         uid_t uid;
         gid_t gid;
-    } owners[] = {{0, 0},          {1, 2},           {65535, 65536},         {UID_A, GID_B},
-                  {2147483647, 1}, {1, 2147483648u}, {4294967294u, 4294967294u}};
+    } owners[] = {{0, 0},
+                  {1, 2},
+                  {65535, 65536},
+                  {UID_A, GID_B},
+                  {2147483647, 1},
+                  {1, 2147483648u},
+                  {4294967294u, 4294967294u}};
     make_file("f", 0644, "x");
     make_dir("d", 0755);
     for (unsigned i = 0; i < sizeof(owners) / sizeof(owners[0]); i++) {
@@ -151,7 +156,7 @@ CASE(chown, by_root_clears_setuid_and_setgid)
     need_root();
     static const struct {
         mode_t before, after;
-    } modes[] = {{04755, 0755}, {02755, 0755}, {06755, 0755},  {06777, 0777},
+    } modes[] = {{04755, 0755}, {02755, 0755},  {06755, 0755},  {06777, 0777},
                  {04644, 0644}, {02644, 02644}, {01755, 01755}, {07711, 01711}};
     for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
         make_file("f", 0644, "x");

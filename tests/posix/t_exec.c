@@ -1,6 +1,7 @@
 /* execve(2) of files, setuid programs, and text that is busy.
  *
- * The program that is executed is a copy of the suite's own executable; called as `x exec-helper …` it does what exec_helper says. */
+ * The program that is executed is a copy of the suite's own executable; called as `x exec-helper …`
+ * it does what exec_helper says. */
 #include "tests/posix/runner.h"
 
 #include <signal.h>
@@ -17,12 +18,15 @@ int exec_helper(int argc, char **argv)
     if (argc >= 4 && strcmp(argv[2], "status") == 0) return atoi(argv[3]);
     if (argc >= 3 && strcmp(argv[2], "ids") == 0) {
         return dprintf(9, "%u %u %u %u", (unsigned)getuid(), (unsigned)geteuid(),
-                       (unsigned)getgid(), (unsigned)getegid()) > 0 ? 0 : 1;
+                       (unsigned)getgid(), (unsigned)getegid()) > 0
+                   ? 0
+                   : 1;
     }
     if (argc >= 3 && strcmp(argv[2], "wait") == 0) {
         char byte;
         if (dprintf(9, "running") < 0) return 1;
-        while (read(0, &byte, 1) > 0) {}
+        while (read(0, &byte, 1) > 0) {
+        }
         return 0;
     }
     return 99;
@@ -37,7 +41,8 @@ static void copy_program(const char *path, mode_t mode)
     int to = open_file(path, O_CREAT | O_EXCL | O_WRONLY, 0700);
     struct stat attr = {0};
     REQUIRE_OK(fstat(from, &attr));
-    for (off_t at = 0; at < attr.st_size;) REQUIRE(sendfile(to, from, &at, 1 << 20) > 0);
+    for (off_t at = 0; at < attr.st_size;)
+        REQUIRE(sendfile(to, from, &at, 1 << 20) > 0);
     REQUIRE_OK(fchmod(to, mode));
     REQUIRE_OK(close(to));
     REQUIRE_OK(close(from));

@@ -1,4 +1,5 @@
-/* ioctl FS_IOC_GETFLAGS and FS_IOC_SETFLAGS, ioctl_iflags(2): immutable and append-only files and directories. */
+/* ioctl FS_IOC_GETFLAGS and FS_IOC_SETFLAGS, ioctl_iflags(2): immutable and append-only files and
+ * directories. */
 #include "tests/posix/calls.h"
 
 #include <linux/fs.h>
@@ -102,6 +103,24 @@ CASE(flags, unknown_commands_and_flags)
     EXPECT_ERR(ioctl(99, FS_IOC_GETFLAGS, &value), EBADF);
     value = 1 << 30;
     EXPECT_ERR2(ioctl(fd, FS_IOC_SETFLAGS, &value), EOPNOTSUPP, EINVAL);
+}
+
+CASE(flags, extended_form_shows_the_same)
+{
+    need_root();
+    make_file("f", 0644, "x");
+    (void)flags_of("f");
+    int fd = open_file("f", O_RDONLY, 0);
+    struct fsxattr attr;
+    if (ioctl(fd, FS_IOC_FSGETXATTR, &attr) == -1) case_skip("no extended flags");
+    EXPECT_EQ(attr.fsx_xflags & (FS_XFLAG_IMMUTABLE | FS_XFLAG_APPEND), 0);
+    REQUIRE_OK(set_flags("f", FS_APPEND_FL | FS_NODUMP_FL));
+    EXPECT_OK(ioctl(fd, FS_IOC_FSGETXATTR, &attr));
+    EXPECT(attr.fsx_xflags & FS_XFLAG_APPEND);
+    EXPECT(attr.fsx_xflags & FS_XFLAG_NODUMP);
+    attr.fsx_xflags &= ~(unsigned)FS_XFLAG_APPEND;
+    EXPECT_OK(ioctl(fd, FS_IOC_FSSETXATTR, &attr));
+    EXPECT_EQ(flags_of("f") & SETTABLE, FS_NODUMP_FL);
 }
 
 CASE(flags, noatime_records_no_reads)

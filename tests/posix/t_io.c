@@ -1,4 +1,5 @@
-/* read(2), write(2) and their kin: positions, sizes, holes, vectors, limits, and that bytes stay what they were. */
+/* read(2), write(2) and their kin: positions, sizes, holes, vectors, limits, and that bytes stay
+ * what they were. */
 #include "tests/posix/suite.h"
 
 #include <stdlib.h>
@@ -101,8 +102,9 @@ CASE(io, writing_beyond_the_end_leaves_a_hole)
 
 CASE(io, beyond_four_gibibytes)
 {
-    static const off_t offsets[] = {(off_t)1 << 31, ((off_t)1 << 32) - 5, (off_t)1 << 32,
-                                    ((off_t)1 << 33) + 77, (off_t)1 << 40, ((off_t)1 << 43) - 50};
+    static const off_t offsets[] = {(off_t)1 << 31, ((off_t)1 << 32) - 5,
+                                    (off_t)1 << 32, ((off_t)1 << 33) + 77,
+                                    (off_t)1 << 40, ((off_t)1 << 43) - 50};
     int fd = open_file("f", O_CREAT | O_RDWR, 0644);
     char bytes[10];
     for (unsigned i = 0; i < 6; i++) {
@@ -174,7 +176,8 @@ CASE(io, vector_of_many_parts)
     struct iovec *parts = calloc(PARTS, sizeof(*parts));
     REQUIRE(bytes && parts);
     pattern_fill(bytes, PARTS * PART, 0, 5);
-    for (int i = 0; i < PARTS; i++) parts[i] = (struct iovec){bytes + i * PART, PART};
+    for (int i = 0; i < PARTS; i++)
+        parts[i] = (struct iovec){bytes + i * PART, PART};
     int fd = open_file("f", O_CREAT | O_RDWR, 0644);
     EXPECT_EQ(writev(fd, parts, PARTS), PARTS * PART);
     cache_drop(fd);
@@ -245,7 +248,8 @@ CASE(io, overwriting_keeps_the_rest)
     int fd = open_file("f", O_CREAT | O_RDWR, 0644);
     write_all(fd, bytes, 100000);
     REQUIRE_OK(close(fd));
-    fd = open_file("f", O_WRONLY, 0); /* a writer that cannot read: pages are completed all the same */
+    fd = open_file("f", O_WRONLY,
+                   0); /* a writer that cannot read: pages are completed all the same */
     for (off_t at = 10; at < 100000; at += 4999) {
         memset(bytes + at, 'w', 3);
         EXPECT_EQ(pwrite(fd, "www", 3, at), 3);
@@ -348,7 +352,8 @@ CASE(io, bad_addresses)
 CASE(io, sparse_file_takes_few_blocks)
 {
     int fd = open_file("f", O_CREAT | O_RDWR, 0644);
-    for (off_t i = 0; i < 10; i++) EXPECT_EQ(pwrite(fd, "x", 1, i << 24), 1);
+    for (off_t i = 0; i < 10; i++)
+        EXPECT_EQ(pwrite(fd, "x", 1, i << 24), 1);
     EXPECT_OK(fsync(fd));
     struct stat attr = FSTAT(fd);
     EXPECT_EQ(attr.st_size, (9 << 24) + 1);

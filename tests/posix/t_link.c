@@ -141,8 +141,10 @@ CASE(link, of_a_foreign_file_may_be_forbidden)
     make_file("writable", 0666, "x");
     AS(user_a)
     {
-        if (protected) EXPECT_ERR(link("readable", "one"), EPERM);
-        else EXPECT_OK(link("readable", "one"));
+        if (protected)
+            EXPECT_ERR(link("readable", "one"), EPERM);
+        else
+            EXPECT_OK(link("readable", "one"));
         EXPECT_OK(link("writable", "two"));
     }
 }
@@ -199,8 +201,10 @@ CASE(link, counts_to_65000, .seconds = 60, .slow = true)
     }
     EXPECT_EQ(NLINK("f"), 65000);
     /* One more is for the file system to allow or refuse. */
-    if (link("f", "more") == 0) EXPECT_EQ(NLINK("f"), 65001);
-    else EXPECT_EQ(errno, EMLINK);
+    if (link("f", "more") == 0)
+        EXPECT_EQ(NLINK("f"), 65001);
+    else
+        EXPECT_EQ(errno, EMLINK);
     REQUIRE_OK(unlink("65000"));
     REQUIRE_OK(unlink("2"));
     nlink_t links = exists("more") ? 64999 : 64998;

@@ -213,7 +213,8 @@ CASE(fcntl_lock, deadlock_is_found)
         EXPECT_OK(set_lock(fd, F_SETLKW, F_WRLCK, 0, 1));
         _exit(0);
     }
-    while (!*(volatile int *)ready) sleep_ms(1);
+    while (!*(volatile int *)ready)
+        sleep_ms(1);
     sleep_ms(50);
     EXPECT_ERR(set_lock(fd, F_SETLKW, F_WRLCK, 1, 1), EDEADLK);
     REQUIRE_OK(set_lock(fd, F_SETLK, F_UNLCK, 0, 1));
@@ -264,8 +265,10 @@ CASE(lock, protects_a_counter, .seconds = 60)
             for (int round = 0; round < 100; round++) {
                 char text[16] = {0};
                 int number;
-                if (i % 2) REQUIRE_OK(set_lock(fd, F_SETLKW, F_WRLCK, 0, 0));
-                else REQUIRE_OK(set_lock(fd, F_OFD_SETLKW, F_WRLCK, 0, 0));
+                if (i % 2)
+                    REQUIRE_OK(set_lock(fd, F_SETLKW, F_WRLCK, 0, 0));
+                else
+                    REQUIRE_OK(set_lock(fd, F_OFD_SETLKW, F_WRLCK, 0, 0));
                 REQUIRE(pread(fd, text, 6, 0) == 6);
                 REQUIRE(sscanf(text, "%d", &number) == 1);
                 snprintf(text, sizeof(text), "%06d", number + 1);

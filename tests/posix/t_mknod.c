@@ -41,9 +41,8 @@ CASE(mknod, keeps_every_device_number)
     need_root();
     static const struct {
         unsigned major, minor;
-    } numbers[] = {{0, 1},      {1, 0},      {255, 255},  {256, 256},     {1, 1048575},
-                   {4095, 0},   {4095, 255}, {4095, 256}, {4095, 1048575}, {12, 34567},
-                   {300, 65536}};
+    } numbers[] = {{0, 1},      {1, 0},      {255, 255},      {256, 256},  {1, 1048575}, {4095, 0},
+                   {4095, 255}, {4095, 256}, {4095, 1048575}, {12, 34567}, {300, 65536}};
     for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         dev_t device = makedev(numbers[i].major, numbers[i].minor);
         EXPECT_OK(mknod("c", S_IFCHR | 0600, device));
@@ -116,7 +115,8 @@ CASE(mknod, fifo_carries_bytes_between_processes)
     REQUIRE(pid != -1);
     if (pid == 0) {
         int fd = open_file("fifo", O_WRONLY, 0);
-        for (int i = 0; i < 100; i++) write_all(fd, "0123456789", 10);
+        for (int i = 0; i < 100; i++)
+            write_all(fd, "0123456789", 10);
         _exit(0);
     }
     crew.pids[crew.count++] = pid;

@@ -183,8 +183,10 @@ CASE(mmap, holes_are_zeros_and_can_be_filled)
     int fd = open_file("f", O_CREAT | O_RDWR, 0644);
     REQUIRE_OK(ftruncate(fd, 64 * PAGE));
     char *map = map_file(fd, 64 * PAGE, READ_WRITE, MAP_SHARED);
-    for (int i = 0; i < 64; i++) EXPECT_EQ(map[i * PAGE + i], 0);
-    for (int i = 0; i < 64; i += 7) map[i * PAGE + 5] = (char)(i + 1);
+    for (int i = 0; i < 64; i++)
+        EXPECT_EQ(map[i * PAGE + i], 0);
+    for (int i = 0; i < 64; i += 7)
+        map[i * PAGE + 5] = (char)(i + 1);
     EXPECT_OK(msync(map, 64 * PAGE, MS_SYNC));
     EXPECT_OK(munmap(map, 64 * PAGE));
     cache_drop(fd);

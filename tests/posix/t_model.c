@@ -1,8 +1,10 @@
-/* Random operations on one file, compared with a model in memory: overlapping writes, appends, truncations, holes, zeroed ranges,
- * copies within the file, stores through mappings, synchronisation, dropped caches, closed and opened descriptors.
+/* Random operations on one file, compared with a model in memory: overlapping writes, appends,
+ * truncations, holes, zeroed ranges, copies within the file, stores through mappings,
+ * synchronisation, dropped caches, closed and opened descriptors.
  *
- * The model is the array of bytes that the file must hold. Every operation is followed by a look at the size; reads compare what
- * they read; every CHECK_EVERY operations the whole file is compared, with the cache dropped every other time. */
+ * The model is the array of bytes that the file must hold. Every operation is followed by a look at
+ * the size; reads compare what they read; every CHECK_EVERY operations the whole file is compared,
+ * with the cache dropped every other time. */
 #include "tests/posix/suite.h"
 
 #include <stdarg.h>
@@ -37,10 +39,10 @@ struct model {
     uint64_t random;
     uint8_t *bytes; /* size_max, zeros behind size */
     size_t size;
-    int fd;        /* read and written */
-    int second;    /* another description of the same file */
-    int append;    /* with O_APPEND, or -1 */
-    int direct;    /* with O_DIRECT, or -1 */
+    int fd;     /* read and written */
+    int second; /* another description of the same file */
+    int append; /* with O_APPEND, or -1 */
+    int direct; /* with O_DIRECT, or -1 */
     uint8_t *aligned;
     unsigned step;
     char log[LOG_LINES][80];
@@ -77,9 +79,13 @@ static size_t random_offset(struct model *model)
     if (limit > model->variant->size_max - 1) limit = model->variant->size_max - 1;
     size_t offset = random_below(model, limit + 1);
     switch (random_below(model, 4)) {
-    case 0: return offset - offset % PAGE;
-    case 1: offset -= offset % PAGE; return offset ? offset - 1 : 0;
-    default: return offset;
+    case 0:
+        return offset - offset % PAGE;
+    case 1:
+        offset -= offset % PAGE;
+        return offset ? offset - 1 : 0;
+    default:
+        return offset;
     }
 }
 
@@ -110,8 +116,8 @@ static void op_write(struct model *model)
     size_t size = random_size(model, offset);
     log_step(model, "write %zu at %zu", size, offset);
     put_pattern(model, offset, size);
-    ssize_t done = pwrite(random_fd(model), model->bytes + offset, size,
-                          model->variant->base + (off_t)offset);
+    ssize_t done =
+        pwrite(random_fd(model), model->bytes + offset, size, model->variant->base + (off_t)offset);
     if (done != (ssize_t)size) model_fail(model, "the write was refused or short");
 }
 
@@ -129,10 +135,11 @@ static void compare(struct model *model, const uint8_t *found, size_t offset, si
 {
     if (memcmp(found, model->bytes + offset, size) == 0) return;
     size_t at = 0;
-    while (found[at] == model->bytes[offset + at]) at++;
+    while (found[at] == model->bytes[offset + at])
+        at++;
     char what[120];
-    snprintf(what, sizeof(what), "byte %zu (of %zu) is 0x%02x, not 0x%02x", offset + at, model->size,
-             found[at], model->bytes[offset + at]);
+    snprintf(what, sizeof(what), "byte %zu (of %zu) is 0x%02x, not 0x%02x", offset + at,
+             model->size, found[at], model->bytes[offset + at]);
     model_fail(model, what);
 }
 
@@ -177,7 +184,8 @@ static void op_fallocate(struct model *model)
     size_t offset = random_offset(model);
     size_t size = random_size(model, offset);
     log_step(model, "fallocate mode %d of %zu at %zu", mode, size, offset);
-    if (fallocate(random_fd(model), mode, model->variant->base + (off_t)offset, (off_t)size) == -1) {
+    if (fallocate(random_fd(model), mode, model->variant->base + (off_t)offset, (off_t)size) ==
+        -1) {
         if (errno == EOPNOTSUPP) return;
         model_fail(model, "fallocate was refused");
     }
@@ -239,8 +247,8 @@ static void op_direct(struct model *model)
         log_step(model, "write %zu at %zu directly", size, offset);
         put_pattern(model, offset, size);
         memcpy(model->aligned, model->bytes + offset, size);
-        ssize_t done = pwrite(model->direct, model->aligned, size,
-                              model->variant->base + (off_t)offset);
+        ssize_t done =
+            pwrite(model->direct, model->aligned, size, model->variant->base + (off_t)offset);
         if (done != (ssize_t)size) model_fail(model, "the direct write was refused or short");
     } else {
         log_step(model, "read %zu at %zu directly", size, offset);
@@ -259,7 +267,7 @@ static void open_all(struct model *model)
 
 static void op_sync_or_reopen(struct model *model)
 {
-    switch (random_below(model, 5)) {
+    switch (random_below(model, 16)) {
     case 0:
         log_step(model, "fsync");
         if (fsync(random_fd(model)) == -1) model_fail(model, "fsync failed");
@@ -268,9 +276,13 @@ static void op_sync_or_reopen(struct model *model)
         log_step(model, "fdatasync");
         if (fdatasync(random_fd(model)) == -1) model_fail(model, "fdatasync failed");
         return;
-    case 2:
-    case 3: log_step(model, "drop the cache"); cache_drop(random_fd(model)); return;
     default:
+        log_step(model, "drop the cache");
+        cache_drop(random_fd(model));
+        return;
+    case 2:
+    case 3:
+    case 4:
         if (model->variant->flags & WITHOUT_NAME) return;
         log_step(model, "close and open");
         (void)close(model->fd);
@@ -296,9 +308,9 @@ static void run_model(void)
 {
     const struct variant *variant = case_context();
     static void (*const operations[])(struct model *) = {
-        op_write, op_write, op_write, op_write, op_read,     op_read,   op_read, op_append,
-        op_map,   op_map,   op_map,   op_copy,  op_truncate, op_direct, op_direct,
-        op_fallocate, op_fallocate, op_sync_or_reopen};
+        op_write,    op_write,  op_write,  op_write,     op_read,      op_read,
+        op_read,     op_append, op_map,    op_map,       op_map,       op_copy,
+        op_truncate, op_direct, op_direct, op_fallocate, op_fallocate, op_sync_or_reopen};
     struct model model = {.variant = variant, .random = case_seed()};
     model.bytes = calloc(1, variant->size_max + PAGE);
     model.aligned = aligned_alloc(PAGE, (variant->size_max / PAGE + 2) * PAGE);

@@ -52,9 +52,8 @@ CASE(open, applies_the_umask)
 {
     static const struct {
         mode_t mask, mode, made;
-    } table[] = {{0, 0777, 0777},     {022, 0666, 0644}, {077, 0777, 0700},
-                 {0777, 0777, 0},     {027, 0666, 0640}, {0, 0, 0},
-                 {0111, 0777, 0666}};
+    } table[] = {{0, 0777, 0777},   {022, 0666, 0644}, {077, 0777, 0700}, {0777, 0777, 0},
+                 {027, 0666, 0640}, {0, 0, 0},         {0111, 0777, 0666}};
     for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         (void)umask(table[i].mask);
         int fd = open_file("f", O_CREAT | O_EXCL | O_WRONLY, table[i].mode);
@@ -323,7 +322,8 @@ CASE(open, mode_of_the_new_file_does_not_bind_its_descriptor)
 CASE(open, permissions_are_those_of_the_class)
 {
     need_root();
-    /* Only the first class that fits counts: an owner without permission is not helped by others'. */
+    /* Only the first class that fits counts: an owner without permission is not helped by others'.
+     */
     static const struct {
         const char *name;
         uid_t uid;
@@ -477,9 +477,11 @@ CASE(open, many_descriptors_of_one_file)
 {
     make_file("f", 0644, "x");
     int fds[500];
-    for (int i = 0; i < 500; i++) fds[i] = open_file("f", i % 2 ? O_RDONLY : O_RDWR, 0);
+    for (int i = 0; i < 500; i++)
+        fds[i] = open_file("f", i % 2 ? O_RDONLY : O_RDWR, 0);
     REQUIRE_OK(unlink("f"));
-    for (int i = 0; i < 499; i++) EXPECT_OK(close(fds[i]));
+    for (int i = 0; i < 499; i++)
+        EXPECT_OK(close(fds[i]));
     EXPECT_BYTES(fds[499], "x", 1, 0);
 }
 

@@ -1,4 +1,5 @@
-/* Path resolution: every call that takes a path fails in the same ways when the path cannot be followed.
+/* Path resolution: every call that takes a path fails in the same ways when the path cannot be
+ * followed.
  *
  * One group per failure, one case per call; then what is particular to resolution itself. */
 #include "tests/posix/calls.h"
@@ -239,7 +240,7 @@ CASE(path, ignores_repeated_slashes_and_dots)
     make_dir("d", 0755);
     make_dir("d/e", 0755);
     make_file("d/e/f", 0644, "x");
-    static const char *const same[] = {"d/e/f", "d//e/f", "./d/./e/./f", "d/e/../e/f",
+    static const char *const same[] = {"d/e/f",      "d//e/f",     "./d/./e/./f",    "d/e/../e/f",
                                        "d///e////f", "d/../d/e/f", "d/e/../../d/e/f"};
     ino_t ino = STAT("d/e/f").st_ino;
     for (unsigned i = 0; i < sizeof(same) / sizeof(same[0]); i++)

@@ -1,5 +1,5 @@
-/* Directories read by readdir(3), getdents64(2), telldir(3), seekdir(3): every entry once, also while the directory changes, and
- * positions that stay valid. */
+/* Directories read by readdir(3), getdents64(2), telldir(3), seekdir(3): every entry once, also
+ * while the directory changes, and positions that stay valid. */
 #include "tests/posix/suite.h"
 
 #include <dirent.h>
@@ -53,7 +53,8 @@ static void tally_expect(struct place place, struct tally *tally, int from, int 
     for (int i = from; i < to; i++) {
         if (tally->seen[i] == times) continue;
         if (wrong++ < 3)
-            fail_at(place, "%s%d was read %d times, not %d", tally->prefix, i, tally->seen[i], times);
+            fail_at(place, "%s%d was read %d times, not %d", tally->prefix, i, tally->seen[i],
+                    times);
     }
     expect_at(place, wrong == 0, "each entry is read as often as it should be");
 }
@@ -65,14 +66,15 @@ CASE(readdir, shows_names_types_and_inodes)
         const char *name;
         mode_t type;
         unsigned char d_type;
-    } nodes[] = {{"regular", S_IFREG, DT_REG}, {"directory", S_IFDIR, DT_DIR},
-                 {"symlink", S_IFLNK, DT_LNK}, {"fifo", S_IFIFO, DT_FIFO},
+    } nodes[] = {{"regular", S_IFREG, DT_REG},  {"directory", S_IFDIR, DT_DIR},
+                 {"symlink", S_IFLNK, DT_LNK},  {"fifo", S_IFIFO, DT_FIFO},
                  {"socket", S_IFSOCK, DT_SOCK}, {"char", S_IFCHR, DT_CHR},
                  {"block", S_IFBLK, DT_BLK}};
     unsigned count = geteuid() == 0 ? 7 : 5;
     make_dir("d", 0755);
     REQUIRE_OK(chdir("d"));
-    for (unsigned i = 0; i < count; i++) make_node(nodes[i].name, nodes[i].type);
+    for (unsigned i = 0; i < count; i++)
+        make_node(nodes[i].name, nodes[i].type);
     DIR *dir = open_dir(".");
     unsigned seen = 0;
     bool dot = false, dots = false;
@@ -103,7 +105,8 @@ CASE(readdir, empty_directory)
     make_dir("d", 0755);
     DIR *dir = open_dir("d");
     int count = 0;
-    while (readdir(dir)) count++;
+    while (readdir(dir))
+        count++;
     EXPECT_EQ(count, 2);
     EXPECT(readdir(dir) == NULL); /* and stays at the end */
     (void)closedir(dir);
@@ -128,7 +131,7 @@ CASE(readdir, dots_of_a_nested_directory)
     }
 }
 
-CASE(readdir, ten_thousand_entries, .seconds = 60)
+CASE(readdir, ten_thousand_entries, .seconds = 60, .slow = true)
 {
     enum { COUNT = 10000 };
     make_dir("d", 0755);
@@ -137,7 +140,8 @@ CASE(readdir, ten_thousand_entries, .seconds = 60)
         struct tally tally = tally_new("file-with-a-name-of-some-length-", COUNT);
         DIR *dir = open_dir("d");
         int count = 0;
-        for (struct dirent *entry; (entry = readdir(dir)); count++) tally_add(&tally, entry->d_name);
+        for (struct dirent *entry; (entry = readdir(dir)); count++)
+            tally_add(&tally, entry->d_name);
         EXPECT_EQ(count, COUNT + 2);
         EXPECT_TALLY(&tally, 0, COUNT, 1);
         (void)closedir(dir);
@@ -197,7 +201,8 @@ CASE(readdir, every_entry_removed_as_it_is_read, .seconds = 60)
     EXPECT_EQ(count, COUNT);
     rewinddir(dir);
     count = 0;
-    while (readdir(dir)) count++;
+    while (readdir(dir))
+        count++;
     EXPECT_EQ(count, 2);
     (void)closedir(dir);
     EXPECT_OK(rmdir("d"));
@@ -235,7 +240,8 @@ CASE(readdir, rewound_shows_what_is_new)
         make_file(path, 0644, NULL);
         rewinddir(dir);
         int count = 0;
-        while (readdir(dir)) count++;
+        while (readdir(dir))
+            count++;
         EXPECT_EQ(count, i + 2);
     }
     for (int i = 20; i >= 1; i--) {
@@ -244,7 +250,8 @@ CASE(readdir, rewound_shows_what_is_new)
         REQUIRE_OK(unlink(path));
         rewinddir(dir);
         int count = 0;
-        while (readdir(dir)) count++;
+        while (readdir(dir))
+            count++;
         EXPECT_EQ(count, i + 1);
     }
     (void)closedir(dir);
@@ -333,10 +340,12 @@ CASE(readdir, positions_survive_removals_and_additions)
     dir = open_dir("d");
     seekdir(dir, middle);
     struct tally after = tally_new("f", COUNT);
-    for (struct dirent *entry; (entry = readdir(dir));) tally_add(&after, entry->d_name);
+    for (struct dirent *entry; (entry = readdir(dir));)
+        tally_add(&after, entry->d_name);
     (void)closedir(dir);
     int wrong = 0;
-    for (int i = 0; i < COUNT; i++) wrong += before.seen[i] + after.seen[i] != 1;
+    for (int i = 0; i < COUNT; i++)
+        wrong += before.seen[i] + after.seen[i] != 1;
     EXPECT_EQ(wrong, 0);
 }
 
@@ -347,7 +356,8 @@ CASE(readdir, position_of_a_removed_entry_leads_to_the_next)
     make_files("d", "f", COUNT);
     DIR *dir = open_dir("d");
     char names[3][300];
-    for (int i = 0; i < 10; i++) REQUIRE(readdir(dir) != NULL);
+    for (int i = 0; i < 10; i++)
+        REQUIRE(readdir(dir) != NULL);
     long position = telldir(dir);
     for (int i = 0; i < 3; i++) {
         struct dirent *entry = readdir(dir);
@@ -461,7 +471,8 @@ CASE(readdir, two_streams_are_independent)
         EXPECT_STR(entry->d_name, name); /* the same order */
         if (i % 50 == 0) {
             rewinddir(two);
-            for (int j = 0; j <= i; j++) REQUIRE(readdir(two) != NULL);
+            for (int j = 0; j <= i; j++)
+                REQUIRE(readdir(two) != NULL);
         }
     }
     EXPECT(readdir(one) == NULL && readdir(two) == NULL);
@@ -526,6 +537,7 @@ CASE(readdir, inode_numbers_are_unique)
     }
     int twice = 0;
     for (int i = 0; i < 2 * COUNT; i++)
-        for (int j = 0; j < i; j++) twice += inos[i] == inos[j];
+        for (int j = 0; j < i; j++)
+            twice += inos[i] == inos[j];
     EXPECT_EQ(twice, 0);
 }

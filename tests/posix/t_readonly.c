@@ -1,6 +1,8 @@
-/* A file system mounted read-only: everything that would change it fails with EROFS, everything else works.
+/* A file system mounted read-only: everything that would change it fails with EROFS, everything
+ * else works.
  *
- * readonly_prepare makes the tree while it is still writable; the cases run in it, read-only, without work directories. */
+ * readonly_prepare makes the tree while it is still writable; the cases run in it, read-only,
+ * without work directories. */
 #include "tests/posix/calls.h"
 
 #include <dirent.h>
@@ -59,7 +61,9 @@ static bool only_looks(const struct call *call)
 static void allowed(void)
 {
     const struct call *call = case_call();
-    const char *path = call->traits & CALL_DIRECTORY ? "d" : call->traits & CALL_SYMLINK ? "l" : "f";
+    const char *path = call->traits & CALL_DIRECTORY ? "d"
+                       : call->traits & CALL_SYMLINK ? "l"
+                                                     : "f";
     EXPECT_OK(call->run(path));
 }
 

@@ -1,4 +1,5 @@
-/* rename(2) and renameat2(2): what replaces what, and what stays. Permissions are in t_sticky.c and t_paths.c. */
+/* rename(2) and renameat2(2): what replaces what, and what stays. Permissions are in t_sticky.c and
+ * t_paths.c. */
 #include "tests/posix/suite.h"
 
 #include <linux/fs.h>
@@ -236,8 +237,8 @@ CASE(rename, subtree_moved_up_and_down)
     make_dir("a/b", 0755);
     make_dir("a/b/c", 0755);
     make_dir("a/b/c/d", 0755);
-    EXPECT_OK(rename("a/b/c/d", "d"));   /* out of its subtree */
-    EXPECT_OK(rename("a", "d/a"));       /* and the former ancestor into it */
+    EXPECT_OK(rename("a/b/c/d", "d")); /* out of its subtree */
+    EXPECT_OK(rename("a", "d/a"));     /* and the former ancestor into it */
     EXPECT(exists("d/a/b/c"));
     EXPECT_ERR(rename("d", "d/a/b/c/d"), EINVAL);
     EXPECT_OK(rename("d/a/b", "b"));

@@ -1,6 +1,7 @@
 /* stat(2), statx(2), statfs(2), access(2), and names. */
 #include "tests/posix/suite.h"
 
+#include <stdlib.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
@@ -160,6 +161,89 @@ CASE(statfs, for_everybody)
     }
 }
 
+CASE(statfs, space_comes_back, .seconds = 60, .slow = true)
+{
+    enum { SIZE = 128 << 20, CHUNK = 1 << 20 };
+    struct statfs before;
+    struct statfs after;
+    char *bytes = malloc(CHUNK);
+    REQUIRE(bytes != NULL);
+    pattern_fill(bytes, CHUNK, 0, 1);
+    int fd = open_file("f", O_CREAT | O_RDWR, 0644);
+    for (int i = 0; i < SIZE / CHUNK; i++)
+        write_all(fd, bytes, CHUNK);
+    free(bytes);
+    EXPECT_OK(fsync(fd));
+    REQUIRE_OK(statfs(".", &before));
+    REQUIRE_OK(unlink("f"));
+    EXPECT(FSTAT(fd).st_blocks >= SIZE / 512); /* as long as it is open, it takes its room */
+    REQUIRE_OK(close(fd));
+    uint64_t freed = 0;
+    for (int i = 0; i < 200 && freed < SIZE / 2; i++) { /* others may take some of it */
+        REQUIRE_OK(statfs(".", &after));
+        freed = after.f_bfree > before.f_bfree
+                    ? (uint64_t)(after.f_bfree - before.f_bfree) * (uint64_t)after.f_bsize
+                    : 0;
+        if (freed < SIZE / 2) sleep_ms(100);
+    }
+    EXPECT(freed >= SIZE / 2);
+}
+
+/* ---- file handles ---- */
+
+struct handle {
+    struct file_handle head;
+    unsigned char bytes[MAX_HANDLE_SZ];
+};
+
+static void handle_of(const char *path, struct handle *ret_handle)
+{
+    int mount_id;
+    ret_handle->head.handle_bytes = MAX_HANDLE_SZ;
+    if (name_to_handle_at(AT_FDCWD, path, &ret_handle->head, &mount_id, 0) == 0) return;
+    if (errno == EOPNOTSUPP) case_skip("no file handles");
+    FAIL("name_to_handle_at: %s", strerror(errno));
+    case_abort();
+}
+
+CASE(handle, finds_a_file_wherever_it_is)
+{
+    need_root();
+    struct handle file;
+    struct handle dir;
+    make_dir("d", 0755);
+    make_file("d/f", 0644, "content");
+    handle_of("d/f", &file);
+    handle_of("d", &dir);
+    int root = open_file(".", O_RDONLY | O_DIRECTORY, 0);
+    int fd = (int)EXPECT_OK(open_by_handle_at(root, &file.head, O_RDWR));
+    EXPECT_EQ(FSTAT(fd).st_ino, STAT("d/f").st_ino);
+    EXPECT_BYTES(fd, "content", 7, 0);
+    REQUIRE_OK(rename("d/f", "g"));
+    REQUIRE_OK(rename("d", "e"));
+    fd = (int)EXPECT_OK(open_by_handle_at(root, &file.head, O_RDONLY));
+    EXPECT_EQ(FSTAT(fd).st_ino, STAT("g").st_ino);
+    fd = (int)EXPECT_OK(open_by_handle_at(root, &dir.head, O_RDONLY | O_DIRECTORY));
+    EXPECT_OK(mkdirat(fd, "sub", 0755));
+    EXPECT(exists("e/sub"));
+}
+
+CASE(handle, of_what_is_gone_is_stale)
+{
+    need_root();
+    struct handle handle;
+    make_file("f", 0644, "content");
+    handle_of("f", &handle);
+    int root = open_file(".", O_RDONLY | O_DIRECTORY, 0);
+    REQUIRE_OK(unlink("f"));
+    make_file("f", 0644, "another");
+    EXPECT_ERR2(open_by_handle_at(root, &handle.head, O_RDONLY), ESTALE, ENOENT);
+    AS(user_a)
+    {
+        EXPECT_ERR(open_by_handle_at(root, &handle.head, O_RDONLY), EPERM);
+    }
+}
+
 /* ---- access ---- */
 
 CASE(access, checks_each_class)
@@ -239,15 +323,39 @@ CASE(access, arguments)
 
 CASE(name, of_any_bytes)
 {
-    static const char *const names[] = {
-        " ",    "  leading and trailing  ", "\n", "\x01\x02", "\xff", "\xc3\xa4", "a\xcc\x88", "...",
-        "....", ".hidden",  "-rf", "*", "?", "a:b", "a\\b", "\"", "'", "~", "#x#", "%00", "con", "a.",
-        "\xed\xa0\x80", "\x7f", "\xe2\x80\xae" "abc"};
+    static const char *const names[] = {" ",
+                                        "  leading and trailing  ",
+                                        "\n",
+                                        "\x01\x02",
+                                        "\xff",
+                                        "\xc3\xa4",
+                                        "a\xcc\x88",
+                                        "...",
+                                        "....",
+                                        ".hidden",
+                                        "-rf",
+                                        "*",
+                                        "?",
+                                        "a:b",
+                                        "a\\b",
+                                        "\"",
+                                        "'",
+                                        "~",
+                                        "#x#",
+                                        "%00",
+                                        "con",
+                                        "a.",
+                                        "\xed\xa0\x80",
+                                        "\x7f",
+                                        "\xe2\x80\xae-"};
     unsigned count = sizeof(names) / sizeof(names[0]);
-    for (unsigned i = 0; i < count; i++) make_file(names[i], 0644, names[i]);
+    for (unsigned i = 0; i < count; i++)
+        make_file(names[i], 0644, names[i]);
     EXPECT_EQ(count_entries("."), count);
-    for (unsigned i = 0; i < count; i++) EXPECT_CONTENT(names[i], names[i]);
-    for (unsigned i = 0; i < count; i++) EXPECT_OK(unlink(names[i]));
+    for (unsigned i = 0; i < count; i++)
+        EXPECT_CONTENT(names[i], names[i]);
+    for (unsigned i = 0; i < count; i++)
+        EXPECT_OK(unlink(names[i]));
     EXPECT_EQ(count_entries("."), 0);
 }
 
@@ -273,7 +381,8 @@ CASE(name, of_every_length)
         EXPECT_ERR(mknod(long_name(size), S_IFREG | 0644, 0), EEXIST);
     }
     EXPECT_EQ(count_entries("."), 255);
-    for (size_t size = 255; size >= 1; size--) REQUIRE_OK(unlink(long_name(size)));
+    for (size_t size = 255; size >= 1; size--)
+        REQUIRE_OK(unlink(long_name(size)));
     EXPECT_EQ(count_entries("."), 0);
 }
 

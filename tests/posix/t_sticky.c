@@ -1,7 +1,8 @@
 /* Who may remove and rename what: the sticky bit, and the permissions of both parents. */
 #include "tests/posix/suite.h"
 
-/* A directory with that mode and owner, holding "mine" (of user A), "theirs" (of user B), "root", each as the given type. */
+/* A directory with that mode and owner, holding "mine" (of user A), "theirs" (of user B), "root",
+ * each as the given type. */
 static void make_shared(const char *path, mode_t mode, uid_t owner, mode_t type)
 {
     static const struct {

@@ -14,9 +14,9 @@ static void expect_target(const char *path, const char *target)
 
 CASE(symlink, keeps_its_target)
 {
-    static const char *const targets[] = {"x",   "../..",  "/absolute/path", "a//b/",
-                                          " ",   "\n\t\\", "\xff\xfe\x01",   "/",
-                                          "./.", "with space and \xc3\xa4"};
+    static const char *const targets[] = {
+        "x", "../..", "/absolute/path",         "a//b/", " ", "\n\t\\", "\xff\xfe\x01",
+        "/", "./.",   "with space and \xc3\xa4"};
     for (unsigned i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
         EXPECT_OK(symlink(targets[i], "link"));
         struct stat attr = STAT("link");
@@ -38,9 +38,12 @@ CASE(symlink, takes_targets_up_to_4095_bytes)
         expect_target("link", long_name(sizes[i]));
         REQUIRE_OK(unlink("link"));
     }
-    /* Linux takes a path of PATH_MAX bytes, its NUL counted; some file systems keep one byte less. */
-    if (symlink(long_name(4095), "link") == 0) expect_target("link", long_name(4095));
-    else EXPECT_EQ(errno, ENAMETOOLONG);
+    /* Linux takes a path of PATH_MAX bytes, its NUL counted; some file systems keep one byte less.
+     */
+    if (symlink(long_name(4095), "link") == 0)
+        expect_target("link", long_name(4095));
+    else
+        EXPECT_EQ(errno, ENAMETOOLONG);
     EXPECT_ERR(symlink(long_name(4096), "longer"), ENAMETOOLONG);
     EXPECT_ERR(symlink(long_name(5000), "longer"), ENAMETOOLONG);
     EXPECT(!exists("longer"));
@@ -138,7 +141,8 @@ CASE(symlink, times_and_owner_are_its_own)
     make_file("target", 0644, "x");
     REQUIRE_OK(symlink("target", "link"));
     struct stat target = STAT("target");
-    const struct timespec times[2] = {{.tv_sec = 1111, .tv_nsec = 222}, {.tv_sec = 3333, .tv_nsec = 444}};
+    const struct timespec times[2] = {{.tv_sec = 1111, .tv_nsec = 222},
+                                      {.tv_sec = 3333, .tv_nsec = 444}};
     EXPECT_OK(utimensat(AT_FDCWD, "link", times, AT_SYMLINK_NOFOLLOW));
     EXPECT_EQ(STAT("link").st_mtim.tv_sec, 3333);
     EXPECT_EQ(STAT("link").st_mtim.tv_nsec, 444);

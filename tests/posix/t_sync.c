@@ -1,4 +1,5 @@
-/* fsync(2), fdatasync(2), syncfs(2), sync_file_range(2), sync(2). Whether they keep their promise over a crash is tests/crash's. */
+/* fsync(2), fdatasync(2), syncfs(2), sync_file_range(2), sync(2). Whether they keep their promise
+ * over a crash is tests/crash's. */
 #include "tests/posix/suite.h"
 
 #include <sys/mman.h>

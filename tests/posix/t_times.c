@@ -1,7 +1,9 @@
-/* Which of atime, mtime and ctime each operation changes, of the file and of its directories, and which it leaves alone.
+/* Which of atime, mtime and ctime each operation changes, of the file and of its directories, and
+ * which it leaves alone.
  *
- * Each row of the table makes "d" with its content, waits for the clock, acts, and compares: letters of the times that must
- * have advanced, for the directory, the object and a second directory; all others must be as they were. */
+ * Each row of the table makes "d" with its content, waits for the clock, acts, and compares:
+ * letters of the times that must have advanced, for the directory, the object and a second
+ * directory; all others must be as they were. */
 #include "tests/posix/suite.h"
 
 #include <dirent.h>
@@ -75,8 +77,7 @@ ACT(failed_rename, EXPECT_ERR(rename("d/f", "d/sub"), EISDIR))
 ACT(failed_link, EXPECT_ERR(link("d/f", "e/g"), EEXIST))
 ACT(copy_into, int from = open_file("e/g", O_RDONLY, 0);
     EXPECT_EQ(copy_file_range(from, NULL, fd, NULL, 2, 0), 2))
-ACT(store_to_a_mapping,
-    char *map = mmap(NULL, 7, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+ACT(store_to_a_mapping, char *map = mmap(NULL, 7, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     REQUIRE(map != MAP_FAILED); map[0] = 'X'; EXPECT_OK(msync(map, 7, MS_SYNC)))
 ACT(store_to_a_private_mapping,
     char *map = mmap(NULL, 7, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
@@ -172,7 +173,8 @@ CASE(times, of_a_new_file_are_those_of_the_change_of_its_directory)
     make_file("f", 0644, NULL);
     struct stat dir = STAT(".");
     struct stat file = STAT("f");
-    EXPECT(time_compare(file.st_mtim, dir.st_mtim) <= 0 || file.st_mtim.tv_sec == dir.st_mtim.tv_sec);
+    EXPECT(time_compare(file.st_mtim, dir.st_mtim) <= 0 ||
+           file.st_mtim.tv_sec == dir.st_mtim.tv_sec);
     EXPECT_EQ(time_compare(dir.st_mtim, dir.st_ctim), 0);
 }
 
@@ -217,7 +219,8 @@ CASE(times, close_changes_nothing)
     EXPECT_TIMES(before, STAT("f"), "");
 }
 
-/* relatime: a read is recorded when the recorded one is not newer than the last change, or a day old. */
+/* relatime: a read is recorded when the recorded one is not newer than the last change, or a day
+ * old. */
 
 static void read_freshly(const char *path)
 {

@@ -61,8 +61,8 @@ CASE(truncate, read_ends_at_the_new_end)
 
 CASE(truncate, beyond_four_gibibytes)
 {
-    static const off_t sizes[] = {(off_t)1 << 31, ((off_t)1 << 32) - 1, (off_t)1 << 32,
-                                  ((off_t)1 << 32) + 1, (off_t)5 << 30, (off_t)1 << 40};
+    static const off_t sizes[] = {(off_t)1 << 31,       ((off_t)1 << 32) - 1, (off_t)1 << 32,
+                                  ((off_t)1 << 32) + 1, (off_t)5 << 30,       (off_t)1 << 40};
     make_file("f", 0644, "x");
     for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         EXPECT_OK(truncate("f", sizes[i]));

@@ -1,4 +1,5 @@
-/* utimensat(2), futimens(3), utimes(2), utime(2): values, UTIME_NOW and UTIME_OMIT, and who may set what. */
+/* utimensat(2), futimens(3), utimes(2), utime(2): values, UTIME_NOW and UTIME_OMIT, and who may set
+ * what. */
 #include "tests/posix/suite.h"
 
 #include <sys/ioctl.h>
@@ -37,10 +38,10 @@ CASE(utimens, keeps_nanoseconds)
                   {1234567890, 123456789},
                   {1700000000, 100},
                   {2147483647, 999999999},
-                  {2147483648, 1},     /* past 2038 */
-                  {4294967295, 5},     /* past 2106 */
+                  {2147483648, 1}, /* past 2038 */
+                  {4294967295, 5}, /* past 2106 */
                   {4294967296, 500000000},
-                  {8589934592, 7},     /* 2242 */
+                  {8589934592, 7}, /* 2242 */
                   {-1, 0},
                   {-1, 999999999},
                   {-86400, 1},
@@ -157,7 +158,8 @@ CASE(utimens, of_descriptors)
 CASE(utimens, older_calls)
 {
     make_file("f", 0644, "x");
-    const struct timeval values[2] = {{.tv_sec = 10, .tv_usec = 999999}, {.tv_sec = 20, .tv_usec = 1}};
+    const struct timeval values[2] = {{.tv_sec = 10, .tv_usec = 999999},
+                                      {.tv_sec = 20, .tv_usec = 1}};
     EXPECT_OK(utimes("f", values));
     EXPECT_EQ(time_compare(STAT("f").st_atim, at(10, 999999000)), 0);
     EXPECT_EQ(time_compare(STAT("f").st_mtim, at(20, 1000)), 0);

@@ -408,9 +408,9 @@ CASE(xattr, access_control_lists_work_or_are_not_supported)
 {
     make_file("f", 0644, "x");
     /* A version 2 list that says no more than the mode 0640: owner, group, other. */
-    static const unsigned char list[] = {2, 0, 0, 0, 1,    0,    6,    0,    255,  255, 255, 255,
-                                         4, 0, 4, 0, 255,  255,  255,  255,  0x20, 0,   0,   0,
-                                         255, 255, 255, 255};
+    static const unsigned char list[] = {2,    0,   0, 0, 1,   0,   6,   0,   255, 255,
+                                         255,  255, 4, 0, 4,   0,   255, 255, 255, 255,
+                                         0x20, 0,   0, 0, 255, 255, 255, 255};
     if (setxattr("f", "system.posix_acl_access", list, sizeof(list), 0) == -1) {
         EXPECT_EQ(errno, EOPNOTSUPP);
         EXPECT_EQ(PERMS("f"), 0644);

@@ -60,12 +60,23 @@ void make_dir(const char *path, mode_t mode)
 void make_node(const char *path, mode_t type)
 {
     switch (type) {
-    case S_IFREG: make_file(path, 0644, "content"); break;
-    case S_IFDIR: make_dir(path, 0755); break;
-    case S_IFLNK: REQUIRE_OK(symlink("target", path)); break;
-    case S_IFIFO: REQUIRE_OK(mkfifo(path, 0644)); break;
-    case S_IFSOCK: REQUIRE_OK(mknod(path, S_IFSOCK | 0644, 0)); break;
-    default: REQUIRE_OK(mknod(path, type | 0644, makedev(1, 3)));
+    case S_IFREG:
+        make_file(path, 0644, "content");
+        break;
+    case S_IFDIR:
+        make_dir(path, 0755);
+        break;
+    case S_IFLNK:
+        REQUIRE_OK(symlink("target", path));
+        break;
+    case S_IFIFO:
+        REQUIRE_OK(mkfifo(path, 0644));
+        break;
+    case S_IFSOCK:
+        REQUIRE_OK(mknod(path, S_IFSOCK | 0644, 0));
+        break;
+    default:
+        REQUIRE_OK(mknod(path, type | 0644, makedev(1, 3)));
     }
 }
 
@@ -86,7 +97,8 @@ void expect_bytes_at(struct place place, int fd, const void *bytes, size_t size,
         used += (size_t)done;
     }
     size_t same = 0;
-    while (same < used && found[same] == ((const char *)bytes)[same]) same++;
+    while (same < used && found[same] == ((const char *)bytes)[same])
+        same++;
     if (same < used)
         fail_at(place, "byte %lld is 0x%02x, not 0x%02x", (long long)offset + (long long)same,
                 (unsigned char)found[same], ((const unsigned char *)bytes)[same]);
@@ -142,7 +154,9 @@ void pattern_fill(void *bytes, size_t size, uint64_t offset, uint64_t seed)
 
 void cache_drop(int fd)
 {
-    (void)fdatasync(fd); /* only clean pages can be dropped */
+    /* Only clean pages can be dropped. */
+    (void)sync_file_range(
+        fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
     (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
@@ -167,7 +181,8 @@ const char *long_path(size_t size, const char *name)
     size_t name_size = strlen(name);
     REQUIRE(size < sizeof(path) && name_size < size);
     size_t prefix = size - name_size;
-    for (size_t i = 0; i < prefix; i++) path[i] = i % 2 ? '/' : '.';
+    for (size_t i = 0; i < prefix; i++)
+        path[i] = i % 2 ? '/' : '.';
     if (prefix % 2) path[prefix - 1] = '/'; /* an odd count ends in "//" */
     memcpy(path + prefix, name, name_size + 1);
     return path;
@@ -205,7 +220,8 @@ long count_entries(const char *path)
 void sleep_ms(unsigned ms)
 {
     struct timespec rest = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
-    while (nanosleep(&rest, &rest) == -1 && errno == EINTR) {}
+    while (nanosleep(&rest, &rest) == -1 && errno == EINTR) {
+    }
 }
 
 void tick(void)

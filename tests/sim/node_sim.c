@@ -447,7 +447,7 @@ static void actor_act(struct actor *actor)
         index_begin(actor);
         return;
     }
-    if (what < 90 || actor->number < 3)
+    if (what < 80 || actor->number < 3)
         transfer_begin(actor);
     else if (what < 95)
         read_begin(actor);
@@ -694,13 +694,18 @@ static void life_run(struct world *world)
 {
     uint32_t steps = 500 + pick(world, 6000);
     /* Sometimes the power goes between two file calls rather than between two steps. */
-    if (pick(world, 3) == 0) sim_halt_arm(world->sim, 1 + pick(world, 300));
+    uint32_t trouble = pick(world, 6);
+    if (trouble < 2) sim_halt_arm(world->sim, 1 + pick(world, 300));
+    /* And sometimes file calls fail: the store then refuses changes, but keeps its word until it is
+     * restarted. */
+    world->faulty = trouble == 2;
+    sim_faults(world->sim, world->faulty);
     for (uint32_t i = 0; i < steps && !sim_halted(world->sim); i++) {
         actor_act(&world->actors[pick(world, CLIENTS)]);
         world_step(world);
         /* A power cut is seen as failing calls for a moment: nobody may be told wrong things in it.
          */
-        world->faulty = sim_halted(world->sim);
+        if (sim_halted(world->sim)) world->faulty = true;
     }
     if (!sim_halted(world->sim))
         sim_halt_arm(world->sim, 0);
@@ -718,6 +723,7 @@ static void seed_run(uint64_t seed)
         .seed = seed,
         .disk_latency_ns_min = 10000,
         .disk_latency_ns_max = 3000000,
+        .fault_per_million = 3000,
     };
     enum err err = sim_create(&config, &world.sim);
     ASSERT(!err);
@@ -739,7 +745,8 @@ static void seed_run(uint64_t seed)
             break;
         }
         life_run(&world);
-        if (!sim_halted(world.sim) && pick(&world, 4) == 0) {
+        sim_faults(world.sim, false);
+        if (!world.faulty && pick(&world, 4) == 0) {
             life_stop(&world);
             continue;
         }

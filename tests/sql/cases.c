@@ -46,26 +46,32 @@ const struct written_case written_cases[] = {
     {"SELECT v IS NULL, COUNT(*) FROM t1 GROUP BY v IS NULL", NULL, "nn", 0},
     {"SELECT v, u, COUNT(*) FROM t1 GROUP BY v, u", NULL, "nnn", 0},
     {"SELECT f, d, dd, dt, COUNT(*) FROM t1 GROUP BY f, d, dd, dt", NULL, "nreen", 0},
-    {"SELECT SUM(v > 0), SUM(v IS NULL), COUNT(v), COUNT(DISTINCT v), COUNT(DISTINCT k + v) FROM t1",
+    {"SELECT SUM(v > 0), SUM(v IS NULL), COUNT(v), COUNT(DISTINCT v), COUNT(DISTINCT k + v) FROM "
+     "t1",
      NULL, "nnnnn", 0},
-    {"SELECT SUM(d), AVG(d), MIN(d), MAX(d) FROM t1 GROUP BY k", NULL, "rrrr", 0},
+    {"SELECT k, SUM(d), AVG(d), MIN(d), MAX(d) FROM t1 GROUP BY k", NULL, "nrrrr", 0},
     {"SELECT MIN(dd), MAX(dt), MIN(f), SUM(f), AVG(f) FROM t1", NULL, "eennr", 0},
-    {"SELECT CASE WHEN v > 20 THEN 'big' WHEN v > 0 THEN 'small' ELSE 'none' END c, COUNT(*) FROM t1 "
+    {"SELECT CASE WHEN v > 20 THEN 'big' WHEN v > 0 THEN 'small' ELSE 'none' END c, COUNT(*) FROM "
+     "t1 "
      "GROUP BY c",
      NULL, "en", 0},
     {"SELECT x.id, y.id FROM t1 x JOIN t1 y ON x.v = y.id", NULL, "nn", 0},
-    {"SELECT x.id, y.id, z.w FROM t1 x JOIN t1 y ON x.v = y.id JOIN t2 z ON z.a = y.k AND z.b = y.v",
+    {"SELECT x.id, y.id, z.w FROM t1 x JOIN t1 y ON x.v = y.id JOIN t2 z ON z.a = y.k AND z.b = "
+     "y.v",
      NULL, "nne", 0},
-    {"SELECT x.id, y.id FROM t1 x, t1 y WHERE x.id = y.id AND x.k = y.k AND y.id = 17", NULL, "nn", 0},
-    {"SELECT p.uid, COUNT(*), SUM(c.size) FROM t3 p JOIN t4 e ON e.parent = p.ino JOIN t3 c ON c.ino = "
+    {"SELECT x.id, y.id FROM t1 x, t1 y WHERE x.id = y.id AND x.k = y.k AND y.id = 17", NULL, "nn",
+     0},
+    {"SELECT p.uid, COUNT(*), SUM(c.size) FROM t3 p JOIN t4 e ON e.parent = p.ino JOIN t3 c ON "
+     "c.ino = "
      "e.ino GROUP BY p.uid",
      NULL, "nnn", 0},
     {"SELECT e.name, i.size FROM t4 e, t3 i WHERE i.ino = e.ino AND e.parent = 5", NULL, "en", 0},
-    {"SELECT e.name FROM t4 e JOIN t4 f ON f.parent = e.parent AND f.h = e.h AND f.name <> e.name", NULL,
-     "e", 0},
-    {"SELECT COUNT(*) FROM t3 i JOIN t4 e ON e.ino = i.ino WHERE i.size > 50000 AND e.h < 10", NULL, "n",
-     0},
-    {"SELECT COUNT(*) FROM t4 e JOIN t3 i ON i.ino = e.parent WHERE e.parent IN (1, 2, 3, 4, 5, 6, 7)",
+    {"SELECT e.name FROM t4 e JOIN t4 f ON f.parent = e.parent AND f.h = e.h AND f.name <> e.name",
+     NULL, "e", 0},
+    {"SELECT COUNT(*) FROM t3 i JOIN t4 e ON e.ino = i.ino WHERE i.size > 50000 AND e.h < 10", NULL,
+     "n", 0},
+    {"SELECT COUNT(*) FROM t4 e JOIN t3 i ON i.ino = e.parent WHERE e.parent IN (1, 2, 3, 4, 5, 6, "
+     "7)",
      NULL, "n", 0},
     {"SELECT x.s, y.s FROM t1 x JOIN t1 y ON y.s = x.s WHERE x.k = 4 AND y.k = 5", NULL, "ee", 0},
     {"SELECT x.k FROM t1 x JOIN t2 y ON y.a = x.k AND y.b > x.v AND y.w LIKE '%b%'", NULL, "n", 0},
@@ -74,15 +80,19 @@ const struct written_case written_cases[] = {
     {"SELECT HOME(ino), COUNT(*) FROM t3 WHERE HOME(ino) = 0 GROUP BY HOME(ino)",
      "SELECT ino >> 37, COUNT(*) FROM t3 GROUP BY 1", "nn", 0},
     {"SELECT SIZE_CLASS(size), COUNT(*) FROM t3 WHERE size > 0 GROUP BY 1",
-     "SELECT CASE WHEN size < 2 THEN 0 WHEN size < 4 THEN 1 WHEN size < 8 THEN 2 WHEN size < 16 THEN 3 "
-     "WHEN size < 32 THEN 4 WHEN size < 64 THEN 5 WHEN size < 128 THEN 6 WHEN size < 256 THEN 7 WHEN "
-     "size < 512 THEN 8 WHEN size < 1024 THEN 9 WHEN size < 2048 THEN 10 WHEN size < 4096 THEN 11 WHEN "
-     "size < 8192 THEN 12 WHEN size < 16384 THEN 13 WHEN size < 32768 THEN 14 WHEN size < 65536 THEN 15 "
+     "SELECT CASE WHEN size < 2 THEN 0 WHEN size < 4 THEN 1 WHEN size < 8 THEN 2 WHEN size < 16 "
+     "THEN 3 "
+     "WHEN size < 32 THEN 4 WHEN size < 64 THEN 5 WHEN size < 128 THEN 6 WHEN size < 256 THEN 7 "
+     "WHEN "
+     "size < 512 THEN 8 WHEN size < 1024 THEN 9 WHEN size < 2048 THEN 10 WHEN size < 4096 THEN 11 "
+     "WHEN "
+     "size < 8192 THEN 12 WHEN size < 16384 THEN 13 WHEN size < 32768 THEN 14 WHEN size < 65536 "
+     "THEN 15 "
      "ELSE 16 END, COUNT(*) FROM t3 WHERE size > 0 GROUP BY 1",
      "nn", 0},
     {"SELECT UNIX_TIMESTAMP(dt), YEAR(dd) * 100 + MONTH(dd) FROM t1",
-     "SELECT CAST(strftime('%s', dt) AS INTEGER), CAST(strftime('%Y%m', dd) AS INTEGER) FROM t1", "nn",
-     0},
+     "SELECT CAST(strftime('%s', dt) AS INTEGER), CAST(strftime('%Y%m', dd) AS INTEGER) FROM t1",
+     "nn", 0},
     {"SELECT dt - INTERVAL 90 MINUTE, DATE(dt) + INTERVAL 1 WEEK FROM t1",
      "SELECT datetime(dt, '-90 minutes'), date(dt, '+7 days') FROM t1", "ee", 0},
     {"SELECT id FROM t1 WHERE dt >= TIMESTAMP '2023-12-10 00:00:00' AND dt < DATE '2023-12-20'",

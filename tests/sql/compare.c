@@ -1,5 +1,5 @@
-/* Running a query in every engine and comparing. RonSQL's results are taken through sql_run as tab-separated text,
- * so that formats are tested on the way. */
+/* Running a query in every engine and comparing. RonSQL's results are taken through sql_run as
+ * tab-separated text, so that formats are tested on the way. */
 #include "tests/sql/compare.h"
 
 #include <math.h>
@@ -21,7 +21,8 @@ static const char null_cell[] = "\1";
 
 static void result_free(struct result *result)
 {
-    for (size_t i = 0; i < result->row_count; i++) free(result->rows[i]);
+    for (size_t i = 0; i < result->row_count; i++)
+        free(result->rows[i]);
     free(result->rows);
     buf_fini(&result->text);
 }
@@ -30,7 +31,8 @@ static void result_free(struct result *result)
 static void result_cut(struct result *result, int column_count)
 {
     size_t cells = 0;
-    for (size_t i = 0; i < result->text.size; i++) cells += result->text.bytes[i] == 0;
+    for (size_t i = 0; i < result->text.size; i++)
+        cells += result->text.bytes[i] == 0;
     result->row_count = column_count ? cells / (size_t)column_count : 0;
     result->rows = calloc(result->row_count + 1, sizeof(*result->rows));
     char *at = (char *)result->text.bytes;
@@ -113,8 +115,8 @@ static void run_lite(struct data *data, const struct query *query, struct result
             if (sqlite3_column_type(statement, i) == SQLITE_NULL) {
                 buf_put(&result->text, null_cell, 2);
             } else if (sqlite3_column_type(statement, i) == SQLITE_FLOAT) {
-                int size = snprintf(number, sizeof(number), "%.17g",
-                                    sqlite3_column_double(statement, i));
+                int size =
+                    snprintf(number, sizeof(number), "%.17g", sqlite3_column_double(statement, i));
                 buf_put(&result->text, number, (size_t)size + 1);
             } else {
                 const char *text = (const char *)sqlite3_column_text(statement, i);
@@ -144,7 +146,8 @@ static int compare_cells(const char *a, const char *b, enum output_class class, 
 
 static const struct query *sorted_query; /* for qsort, which passes no context */
 
-/* Columns that compare exactly come first, so that rounded ones only order rows that are else the same. */
+/* Columns that compare exactly come first, so that rounded ones only order rows that are else the
+ * same. */
 static int compare_rows(const void *a, const void *b)
 {
     const char *const *x = *(const char *const *const *)a;

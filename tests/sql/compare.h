@@ -24,8 +24,8 @@ struct query {
     bool ordered; /* ORDER BY decides the place of every row */
 };
 
-/* Runs the query everywhere. Returns false after printing the query and the results that differ. *ret_skipped: the
- * query is out of range in RonSQL, where SQLite goes on with doubles. */
+/* Runs the query everywhere. Returns false after printing the query and the results that differ.
+ * *ret_skipped: the query is out of range in RonSQL, where SQLite goes on with doubles. */
 bool query_check(struct data *data, const struct query *query, bool verbose, bool *ret_skipped);
 
 #endif

@@ -1,5 +1,5 @@
-/* Rows: made at random once, then written to every store through programs and to SQLite through its C
- * interface. */
+/* Rows: made at random once, then written to every store through programs and to SQLite through its
+ * C interface. */
 #include "tests/sql/data.h"
 
 #include <stdarg.h>
@@ -14,12 +14,14 @@
 const struct test_table test_tables[TABLES] = {
     {
         .name = "t1",
-        .ddl = "CREATE TABLE t1 (id BIGINT PRIMARY KEY, k INT NOT NULL, v BIGINT, u INT UNSIGNED, f "
-               "DOUBLE, d DECIMAL(10,2), s VARCHAR(20), ci VARCHAR(20) COLLATE utf8mb4_general_ci, dd "
-               "DATE, dt DATETIME, INDEX kv (k, v), INDEX by_s (s), INDEX by_d (d), INDEX by_dd "
-               "(dd))",
-        .lite = "CREATE TABLE t1 (id INTEGER PRIMARY KEY, k INTEGER, v INTEGER, u INTEGER, f REAL, d "
-                "REAL, s TEXT, ci TEXT COLLATE NOCASE, dd TEXT, dt TEXT)",
+        .ddl =
+            "CREATE TABLE t1 (id BIGINT PRIMARY KEY, k INT NOT NULL, v BIGINT, u INT UNSIGNED, f "
+            "DOUBLE, d DECIMAL(10,2), s VARCHAR(20), ci VARCHAR(20) COLLATE utf8mb4_general_ci, dd "
+            "DATE, dt DATETIME, INDEX kv (k, v), INDEX by_s (s), INDEX by_d (d), INDEX by_dd "
+            "(dd))",
+        .lite =
+            "CREATE TABLE t1 (id INTEGER PRIMARY KEY, k INTEGER, v INTEGER, u INTEGER, f REAL, d "
+            "REAL, s TEXT, ci TEXT COLLATE NOCASE, dd TEXT, dt TEXT)",
         .index = "CREATE INDEX kv ON t1 (k, v)",
         .column_count = 10,
         .key_count = 1,
@@ -37,7 +39,8 @@ const struct test_table test_tables[TABLES] = {
     },
     {
         .name = "t2",
-        .ddl = "CREATE TABLE t2 (a INT, b SMALLINT, w VARCHAR(10), n TINYINT, PRIMARY KEY (a, b) USING "
+        .ddl = "CREATE TABLE t2 (a INT, b SMALLINT, w VARCHAR(10), n TINYINT, PRIMARY KEY (a, b) "
+               "USING "
                "BTREE) PARTITION BY KEY(a)",
         .lite = "CREATE TABLE t2 (a INTEGER, b INTEGER, w TEXT, n INTEGER, PRIMARY KEY (a, b))",
         .column_count = 4,
@@ -50,8 +53,9 @@ const struct test_table test_tables[TABLES] = {
     },
     {
         .name = "t3",
-        .ddl = "CREATE TABLE t3 (ino BIGINT UNSIGNED, uid INT UNSIGNED NOT NULL, x INT, size BIGINT "
-               "UNSIGNED NOT NULL, PRIMARY KEY (ino) USING HASH) PARTITION BY HOME(ino)",
+        .ddl =
+            "CREATE TABLE t3 (ino BIGINT UNSIGNED, uid INT UNSIGNED NOT NULL, x INT, size BIGINT "
+            "UNSIGNED NOT NULL, PRIMARY KEY (ino) USING HASH) PARTITION BY HOME(ino)",
         .lite = "CREATE TABLE t3 (ino INTEGER PRIMARY KEY, uid INTEGER, x INTEGER, size INTEGER)",
         .column_count = 4,
         .key_count = 1,
@@ -63,7 +67,8 @@ const struct test_table test_tables[TABLES] = {
     },
     {
         .name = "t4",
-        .ddl = "CREATE TABLE t4 (parent BIGINT UNSIGNED, h INT UNSIGNED, name VARBINARY(30), ino BIGINT "
+        .ddl = "CREATE TABLE t4 (parent BIGINT UNSIGNED, h INT UNSIGNED, name VARBINARY(30), ino "
+               "BIGINT "
                "UNSIGNED NOT NULL, PRIMARY KEY (parent, h, name) USING BTREE, INDEX by_ino (ino)) "
                "PARTITION BY HOME(parent)",
         .lite = "CREATE TABLE t4 (parent INTEGER, h INTEGER, name TEXT, ino INTEGER, PRIMARY KEY "
@@ -112,12 +117,14 @@ struct cell {
 
 static void make_text(struct random *random, const struct test_column *column, struct cell *cell)
 {
-    static const char *const stems[] = {"a", "ab", "Abc", "b_", "c%", "file.txt", "x.TAR.gz",
-                                        ".rc", "", "Zed", "k'q", "m n"};
+    static const char *const stems[] = {"a",        "ab",  "Abc", "b_",  "c%",  "file.txt",
+                                        "x.TAR.gz", ".rc", "",    "Zed", "k'q", "m n"};
     uint32_t number = random_below(random, (uint32_t)column->range);
     const char *stem = stems[number % (sizeof(stems) / sizeof(stems[0]))];
-    if (number > 12) snprintf(cell->text, sizeof(cell->text), "%s%u", stem, number / 12);
-    else snprintf(cell->text, sizeof(cell->text), "%s", stem);
+    if (number > 12)
+        snprintf(cell->text, sizeof(cell->text), "%s%u", stem, number / 12);
+    else
+        snprintf(cell->text, sizeof(cell->text), "%s", stem);
     if (column->class == CLASS_FOLDED && random_below(random, 2)) {
         for (char *c = cell->text; *c; c++)
             if (*c >= 'a' && *c <= 'z') *c = (char)(*c - 32);
@@ -159,8 +166,8 @@ static void make_cell(struct random *random, const struct test_column *column, s
         date_format(cell->value.i, cell->text);
         break;
     case CLASS_TIME:
-        cell->value = value_i64(((int64_t)19700 * 86400 + random_below(random, range) * 30011) *
-                                1000000);
+        cell->value =
+            value_i64(((int64_t)19700 * 86400 + random_below(random, range) * 30011) * 1000000);
         datetime_format(cell->value.i, 0, cell->text);
         break;
     }
@@ -208,15 +215,19 @@ static void run_program(struct data *data, int store, int number, const struct v
         keys[i] = values[table->partition_columns[i]];
     if (table_slot(table, keys, &slot)) fail("no slot for a row of %s", table->name);
     int count = insert ? table->column_count : test_tables[number].key_count;
-    for (int i = 0; i < count; i++) operands[i] = operand_value(values[i]);
+    for (int i = 0; i < count; i++)
+        operands[i] = operand_value(values[i]);
     program_init(&program);
     program_reply_init(&reply);
     program_begin(&program);
     program_section(&program, slot);
-    if (insert) program_insert(&program, table, operands, ERR_EXISTS);
-    else program_delete(&program, table, operands, ERR_NOT_FOUND);
+    if (insert)
+        program_insert(&program, table, operands, ERR_EXISTS);
+    else
+        program_delete(&program, table, operands, ERR_NOT_FOUND);
     enum err err = db_run(data->clients[store], &program, &reply);
-    if (err) fail("%s of a row of %s: %s", insert ? "insert" : "delete", table->name, err_text(err));
+    if (err)
+        fail("%s of a row of %s: %s", insert ? "insert" : "delete", table->name, err_text(err));
     program_reply_fini(&reply);
     program_fini(&program);
     db_catalog_release(data->stores[store], catalog);
@@ -264,8 +275,10 @@ static void delete_row(struct data *data, int number)
 void data_change(struct data *data)
 {
     for (int table = 0; table < TABLES; table++) {
-        for (int i = 0; i < 60; i++) delete_row(data, table);
-        for (int i = 0; i < 30; i++) insert_row(data, table);
+        for (int i = 0; i < 60; i++)
+            delete_row(data, table);
+        for (int i = 0; i < 30; i++)
+            insert_row(data, table);
     }
 }
 
@@ -295,8 +308,8 @@ static void open_lite(struct data *data)
             fail("SQLite: %s", sqlite3_errmsg(data->lite));
         at = snprintf(sql, sizeof(sql), "DELETE FROM %s WHERE 1", table->name);
         for (int c = 0; c < table->key_count; c++)
-            at += snprintf(sql + at, sizeof(sql) - (size_t)at, " AND %s = ?",
-                           table->columns[c].name);
+            at +=
+                snprintf(sql + at, sizeof(sql) - (size_t)at, " AND %s = ?", table->columns[c].name);
         if (sqlite3_prepare_v2(data->lite, sql, -1, &data->deletes[i], NULL) != SQLITE_OK)
             fail("SQLite: %s", sqlite3_errmsg(data->lite));
     }
@@ -320,10 +333,12 @@ void data_open(struct data *data, const char *dir, uint64_t seed)
 {
     *data = (struct data){.dir = dir, .random = {seed ^ 0x5eed}};
     open_lite(data);
-    for (int store = 0; store < STORES; store++) open_store(data, store);
+    for (int store = 0; store < STORES; store++)
+        open_store(data, store);
     lite_exec(data, "BEGIN");
     for (int table = 0; table < TABLES; table++)
-        for (int i = 0; i < test_tables[table].row_count; i++) insert_row(data, table);
+        for (int i = 0; i < test_tables[table].row_count; i++)
+            insert_row(data, table);
     lite_exec(data, "COMMIT");
 }
 

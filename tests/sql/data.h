@@ -13,8 +13,8 @@ enum { STORES = 3 }; /* with 1, 2 and 4 workers */
 
 /* What may be done with a column. */
 enum column_class {
-    CLASS_INT,   /* signed */
-    CLASS_UINT,  /* unsigned */
+    CLASS_INT,  /* signed */
+    CLASS_UINT, /* unsigned */
     CLASS_DOUBLE,
     CLASS_DECIMAL,
     CLASS_TEXT,
@@ -32,8 +32,8 @@ struct test_column {
 
 struct test_table {
     const char *name;
-    const char *ddl;  /* of RonSQL */
-    const char *lite; /* of SQLite */
+    const char *ddl;   /* of RonSQL */
+    const char *lite;  /* of SQLite */
     const char *index; /* of SQLite, to keep it quick; may be NULL */
     int column_count;
     int key_count; /* the first columns */

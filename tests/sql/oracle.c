@@ -27,18 +27,17 @@ struct totals {
 
 static void usage(FILE *file)
 {
-    fprintf(file, "usage: oracle [--count N] [--seed N] [--query N] [--print] DIRECTORY\n"
-                  "Compares random queries in RonSQL and in SQLite; stores are made in DIRECTORY.\n");
+    fprintf(file,
+            "usage: oracle [--count N] [--seed N] [--query N] [--print] DIRECTORY\n"
+            "Compares random queries in RonSQL and in SQLite; stores are made in DIRECTORY.\n");
 }
 
 static struct options parse_options(int argc, char **argv)
 {
-    static const struct option longs[] = {{"count", required_argument, NULL, 'c'},
-                                          {"seed", required_argument, NULL, 's'},
-                                          {"query", required_argument, NULL, 'q'},
-                                          {"print", no_argument, NULL, 'p'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
+    static const struct option longs[] = {
+        {"count", required_argument, NULL, 'c'}, {"seed", required_argument, NULL, 's'},
+        {"query", required_argument, NULL, 'q'}, {"print", no_argument, NULL, 'p'},
+        {"help", no_argument, NULL, 'h'},        {0}};
     struct options options = {.seed = 1, .count = 5000, .only = -1};
     for (int option; (option = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
         switch (option) {
@@ -72,9 +71,12 @@ static struct options parse_options(int argc, char **argv)
 
 static void count_result(struct totals *totals, bool good, bool skipped)
 {
-    if (!good) totals->failed++;
-    else if (skipped) totals->skipped++;
-    else totals->passed++;
+    if (!good)
+        totals->failed++;
+    else if (skipped)
+        totals->skipped++;
+    else
+        totals->passed++;
 }
 
 static void run_cases(struct data *data, const struct options *options, struct totals *totals)
@@ -107,10 +109,10 @@ static void run_random(struct data *data, const struct options *options, struct 
         struct query query;
         bool skipped;
         generate_query(options->seed * UINT64_C(1000003) + (uint64_t)i, &query);
-        bool good =
-            query_check(data, &query, options->print || options->only >= 0, &skipped);
+        bool good = query_check(data, &query, options->print || options->only >= 0, &skipped);
         if (!good)
-            printf("(again with --seed %llu --query %ld)\n\n", (unsigned long long)options->seed, i);
+            printf("(again with --seed %llu --query %ld)\n\n", (unsigned long long)options->seed,
+                   i);
         count_result(totals, good, skipped);
         free(query.ours);
         free(query.lite);
@@ -129,7 +131,8 @@ int main(int argc, char **argv)
     if (options.only < 0) run_cases(&data, &options, &totals);
     run_random(&data, &options, &totals);
     data_close(&data);
-    /* What overflows in RonSQL shows nothing: too many of those, and the generator has gone astray. */
+    /* What overflows in RonSQL shows nothing: too many of those, and the generator has gone astray.
+     */
     long ran = totals.passed + totals.failed + totals.skipped;
     if (totals.skipped * 50 > ran) {
         printf("%ld of %ld queries were out of range\n", totals.skipped, ran);

@@ -3,7 +3,7 @@
 #ifndef TESTS_UNIT_METADATA_CHECKER_H
 #define TESTS_UNIT_METADATA_CHECKER_H
 
-#include "fixture.h"
+#include "tests/unit/metadata/fixture.h"
 
 struct dump {
     uint32_t columns;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <sys/xattr.h>
 
-#include "checker.h"
+#include "tests/unit/metadata/checker.h"
 
 static struct store s;
 

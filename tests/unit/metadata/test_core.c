@@ -1,7 +1,7 @@
 /* The shortest way through everything a mount needs first. */
 #include <fcntl.h>
 
-#include "fixture.h"
+#include "tests/unit/metadata/fixture.h"
 
 static void run_core(uint16_t workers)
 {

@@ -3,7 +3,7 @@
 #include <linux/falloc.h>
 #include <stdio.h>
 
-#include "checker.h"
+#include "tests/unit/metadata/checker.h"
 #include "metadata/open.h"
 
 static struct store s;

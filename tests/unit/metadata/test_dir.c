@@ -1,7 +1,7 @@
 /* Reading directories: order, cookies, seeking, changes meanwhile, and names that share a hash. */
 #include <stdio.h>
 
-#include "checker.h"
+#include "tests/unit/metadata/checker.h"
 
 static struct store s;
 

@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-#include "checker.h"
+#include "tests/unit/metadata/checker.h"
 
 enum { NODES_MAX = 4000, ENTRIES_MAX = 4000, ROUNDS = 6000, NAMES = 12 };
 

@@ -3,7 +3,7 @@
 #include <linux/fs.h>
 #include <stdio.h>
 
-#include "checker.h"
+#include "tests/unit/metadata/checker.h"
 
 static struct store s;
 

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <sys/wait.h>
 
-#include "checker.h"
+#include "tests/unit/metadata/checker.h"
 
 enum { THREADS = 4, DIRS = 6, NAMES = 8 };
 

@@ -51,18 +51,18 @@ static inline void fixture_init(struct fixture *fixture)
     memset(fixture, 0, sizeof(*fixture));
     arena_init(&fixture->arena, 0);
     fixture->catalog.version = 1;
-    fixture_table(fixture,
-                  "CREATE TABLE inode (ino BIGINT UNSIGNED, type TINYINT UNSIGNED NOT NULL, uid INT "
-                  "UNSIGNED NOT NULL, size BIGINT UNSIGNED NOT NULL, mtime BIGINT NOT NULL, "
-                  "PRIMARY KEY (ino) USING HASH) PARTITION BY HOME(ino)");
+    fixture_table(
+        fixture, "CREATE TABLE inode (ino BIGINT UNSIGNED, type TINYINT UNSIGNED NOT NULL, uid INT "
+                 "UNSIGNED NOT NULL, size BIGINT UNSIGNED NOT NULL, mtime BIGINT NOT NULL, "
+                 "PRIMARY KEY (ino) USING HASH) PARTITION BY HOME(ino)");
     fixture_table(fixture,
                   "CREATE TABLE dentry (parent BIGINT UNSIGNED, hash BIGINT UNSIGNED, name "
                   "VARBINARY(255), ino BIGINT UNSIGNED NOT NULL, PRIMARY KEY (parent, hash, name) "
                   "USING BTREE) PARTITION BY HOME(parent)");
-    fixture_table(fixture,
-                  "CREATE TABLE users (uid INT UNSIGNED PRIMARY KEY, name VARCHAR(20) COLLATE "
-                  "utf8mb4_general_ci, city VARCHAR(20), INDEX by_name (name), INDEX by_city (city, "
-                  "uid))");
+    fixture_table(
+        fixture, "CREATE TABLE users (uid INT UNSIGNED PRIMARY KEY, name VARCHAR(20) COLLATE "
+                 "utf8mb4_general_ci, city VARCHAR(20), INDEX by_name (name), INDEX by_city (city, "
+                 "uid))");
     fixture_table(fixture,
                   "CREATE TABLE t (id BIGINT PRIMARY KEY, i INT, b BIGINT, u BIGINT UNSIGNED, su "
                   "SMALLINT UNSIGNED, f DOUBLE, d DECIMAL(10,2), s VARCHAR(50), ci VARCHAR(50) "

@@ -13,8 +13,10 @@ FIXTURE_TEST(ddl, every_type_has_its_column)
 {
     const struct table_def *table = create(
         fixture,
-        "CREATE TABLE db2.x (k BIGINT PRIMARY KEY, a TINYINT, b SMALLINT(5), c INT UNSIGNED NOT NULL, "
-        "d BIGINT UNSIGNED, e FLOAT, f DOUBLE, g DECIMAL(12,3), h DATE, i DATETIME, j TIMESTAMP(6), l "
+        "CREATE TABLE db2.x (k BIGINT PRIMARY KEY, a TINYINT, b SMALLINT(5), c INT UNSIGNED NOT "
+        "NULL, "
+        "d BIGINT UNSIGNED, e FLOAT, f DOUBLE, g DECIMAL(12,3), h DATE, i DATETIME, j "
+        "TIMESTAMP(6), l "
         "CHAR(3), m VARCHAR(7) COLLATE utf8mb4_general_ci, n BINARY(5), o VARBINARY(9), p TEXT, q "
         "BLOB(100), r BOOL, s DECIMAL)");
     static const struct {
@@ -58,9 +60,10 @@ FIXTURE_TEST(ddl, every_type_has_its_column)
 
 FIXTURE_TEST(ddl, keys_indexes_and_options)
 {
-    const struct table_def *table = create(
-        fixture, "create table if not exists x (`a b` bigint unsigned, b int, primary key (`a b`, b) "
-                 "using hash, index i1 (b), key i2 (b, `a b`)) ttl=60@b, partition by home(`a b`)");
+    const struct table_def *table =
+        create(fixture,
+               "create table if not exists x (`a b` bigint unsigned, b int, primary key (`a b`, b) "
+               "using hash, index i1 (b), key i2 (b, `a b`)) ttl=60@b, partition by home(`a b`)");
     cr_assert(fixture->statement.ddl->if_exists);
     cr_assert_eq(table->index_count, 3);
     cr_assert_eq(table->indexes[0].kind, INDEX_HASH);
@@ -134,11 +137,13 @@ FIXTURE_TEST(ddl, show_and_describe_list_the_catalog)
     cr_assert_eq(fixture_prepare(fixture, "DESC users"), ERR_NONE);
     listing = &fixture->statement.plan->listing;
     cr_assert_eq(listing->row_count, 3);
-    static const char *const cells[] = {"uid", "int unsigned", "NO", "PRI", NULL,
-                                        "name", "varchar(20)", "YES", "MUL", "utf8mb4_general_ci"};
+    static const char *const cells[] = {"uid",  "int unsigned", "NO",  "PRI", NULL,
+                                        "name", "varchar(20)",  "YES", "MUL", "utf8mb4_general_ci"};
     for (size_t i = 0; i < sizeof(cells) / sizeof(cells[0]); i++) {
-        if (cells[i]) cr_expect_str_eq(listing->cells[i], cells[i]);
-        else cr_expect_null(listing->cells[i]);
+        if (cells[i])
+            cr_expect_str_eq(listing->cells[i], cells[i]);
+        else
+            cr_expect_null(listing->cells[i]);
     }
     cr_assert_eq(fixture_prepare(fixture, "SHOW CREATE TABLE inode"), ERR_NONE);
     cr_assert_str_eq(fixture->statement.plan->listing.cells[1],

@@ -77,9 +77,10 @@ FIXTURE_TEST(errors, what_is_sql_but_not_pushable_says_what_would_work)
           "SUM(DISTINCT) is not pushable yet: COUNT(DISTINCT x) is");
     check(fixture, "SELECT ^RAND() FROM t", ERR_NOT_PUSHABLE,
           "there is no function RAND that can run in the partitions");
-    check(fixture, "SELECT dd ^+ INTERVAL 1 MONTH FROM t", ERR_NOT_PUSHABLE,
-          "INTERVAL in months or years is pushable for constants only: add it to the other side, or "
-          "use days");
+    check(
+        fixture, "SELECT dd ^+ INTERVAL 1 MONTH FROM t", ERR_NOT_PUSHABLE,
+        "INTERVAL in months or years is pushable for constants only: add it to the other side, or "
+        "use days");
 }
 
 FIXTURE_TEST(errors, joins_without_a_key_are_refused)
@@ -143,9 +144,10 @@ FIXTURE_TEST(errors, groups)
     check(fixture, "SELECT i FROM t GROUP BY i ORDER BY ^b", ERR_BIND,
           "column t.b is neither grouped by nor in an aggregate: add it to GROUP BY, or use MIN or "
           "MAX");
-    check(fixture, "SELECT ^* FROM t GROUP BY i", ERR_BIND,
-          "column t.id is neither grouped by nor in an aggregate: add it to GROUP BY, or use MIN or "
-          "MAX");
+    check(
+        fixture, "SELECT ^* FROM t GROUP BY i", ERR_BIND,
+        "column t.id is neither grouped by nor in an aggregate: add it to GROUP BY, or use MIN or "
+        "MAX");
     check(fixture, "SELECT i FROM t WHERE ^COUNT(*) > 1", ERR_BIND,
           "no aggregates in WHERE: use HAVING");
     check(fixture, "SELECT COUNT(*) cnt FROM t GROUP BY ^cnt", ERR_BIND,
@@ -186,9 +188,10 @@ FIXTURE_TEST(errors, ddl)
           "unknown column 'b' in table x");
     check(fixture, "CREATE TABLE x (^a INT)", ERR_INVALID,
           "a table needs a primary key: PRIMARY KEY (column, …)");
-    check(fixture, "CREATE TABLE x (a ^JSON PRIMARY KEY)", ERR_BIND,
-          "unknown type 'JSON': there are TINYINT, SMALLINT, INT, BIGINT [UNSIGNED], FLOAT, DOUBLE, "
-          "DECIMAL, DATE, DATETIME, TIMESTAMP, CHAR, VARCHAR, BINARY, VARBINARY, TEXT and BLOB");
+    check(
+        fixture, "CREATE TABLE x (a ^JSON PRIMARY KEY)", ERR_BIND,
+        "unknown type 'JSON': there are TINYINT, SMALLINT, INT, BIGINT [UNSIGNED], FLOAT, DOUBLE, "
+        "DECIMAL, DATE, DATETIME, TIMESTAMP, CHAR, VARCHAR, BINARY, VARBINARY, TEXT and BLOB");
     check(fixture, "CREATE TABLE x (^a INT NULL PRIMARY KEY)", ERR_INVALID,
           "column 'a' is in the primary key: it cannot be NULL");
     check(fixture, "CREATE TABLE x (a INT PRIMARY KEY, b INT) PARTITION BY KEY(^b)", ERR_INVALID,
@@ -219,8 +222,10 @@ static void check_caret(const char *text, uint32_t position, const char *expecte
     struct diag diag = {.position = position};
     cr_assert_eq(script_init(&script, text, strlen(text), NULL, 0, NULL), ERR_NONE);
     char *caret = script_caret(&script, &diag);
-    if (expected) cr_assert_str_eq(caret, expected);
-    else cr_assert_null(caret);
+    if (expected)
+        cr_assert_str_eq(caret, expected);
+    else
+        cr_assert_null(caret);
     free(caret);
     script_fini(&script);
 }
@@ -231,7 +236,9 @@ Test(caret, stands_under_the_place_in_its_line)
     check_caret("abc", 0, "abc\n^");
     check_caret("abc", 3, "abc\n   ^");
     check_caret("abc", UINT32_MAX, NULL);
-    check_caret("a\tb\x01" "c", 4, "a b c\n    ^");
+    check_caret("a\tb\x01"
+                "c",
+                4, "a b c\n    ^");
 }
 
 Test(caret, counts_characters_and_not_bytes)

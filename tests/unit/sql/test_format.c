@@ -63,7 +63,8 @@ static const struct value *sample_rows(void)
     rows[2] = value_dec(-5, 2);
     rows[3] = value_i64(1500000);
     rows[4] = value_str("\x00\xab", 2);
-    for (int i = 0; i < COLUMNS; i++) rows[COLUMNS + i] = value_null();
+    for (int i = 0; i < COLUMNS; i++)
+        rows[COLUMNS + i] = value_null();
     rows[COLUMNS + 1] = value_text("");
     return rows;
 }
@@ -141,7 +142,9 @@ Test(format, doubles_read_back_and_decimals_keep_zeros)
     } expected[] = {{{.kind = KIND_F64, .f = 0.1}, "0.1"},
                     {{.kind = KIND_F64, .f = 1e20}, "1e20"},
                     {{.kind = KIND_F64, .f = 1e-7}, "1e-7"},
-                    {{.kind = KIND_F64, .f = 1.0 / 3}, "0.333333333333333" "3"},
+                    {{.kind = KIND_F64, .f = 1.0 / 3},
+                     "0.333333333333333"
+                     "3"},
                     {{.kind = KIND_F64, .f = -3}, "-3"},
                     {{.kind = KIND_F64, .f = 5e-324}, "5e-324"},
                     {{.kind = KIND_DEC, .scale = 3, .i = 7}, "0.007"},
@@ -168,7 +171,8 @@ Test(format, a_number_that_is_not_finite_is_null_in_json)
     struct format_column column = {.name = "f", .kind = KIND_F64};
     struct value value = value_f64(INFINITY);
     buf_init(&gathered.text);
-    cr_assert_eq(formatter_begin(&formatter, SQL_FORMAT_JSON, &gathered.sink, &column, 1), ERR_NONE);
+    cr_assert_eq(formatter_begin(&formatter, SQL_FORMAT_JSON, &gathered.sink, &column, 1),
+                 ERR_NONE);
     cr_assert_eq(formatter_row(&formatter, &value), ERR_NONE);
     cr_assert_eq(formatter_end(&formatter), ERR_NONE);
     formatter_fini(&formatter);
@@ -184,7 +188,8 @@ Test(format, rows_stream_and_a_table_keeps_its_first_widths)
     struct gathered gathered = {.sink = {gather}};
     struct formatter formatter;
     buf_init(&gathered.text);
-    cr_assert_eq(formatter_begin(&formatter, SQL_FORMAT_TABLE, &gathered.sink, &column, 1), ERR_NONE);
+    cr_assert_eq(formatter_begin(&formatter, SQL_FORMAT_TABLE, &gathered.sink, &column, 1),
+                 ERR_NONE);
     for (int i = 0; i < ROWS; i++) {
         struct value value = value_i64(i);
         cr_assert_eq(formatter_row(&formatter, &value), ERR_NONE);
@@ -204,7 +209,8 @@ Test(format, a_failing_sink_stops_the_result)
     struct gathered gathered = {.sink = {gather}, .fail = ERR_CLOSED};
     struct formatter formatter;
     enum err err = formatter_begin(&formatter, SQL_FORMAT_TEXT, &gathered.sink, columns, COLUMNS);
-    for (int i = 0; i < 10000 && !err; i++) err = formatter_row(&formatter, sample_rows());
+    for (int i = 0; i < 10000 && !err; i++)
+        err = formatter_row(&formatter, sample_rows());
     cr_assert_eq(err, ERR_CLOSED);
     cr_assert_eq(gathered.writes, 1);
     formatter_fini(&formatter);

@@ -1,6 +1,6 @@
-/* Damaged statements: tokens of valid ones are removed, doubled, swapped and replaced at random. Each must be prepared
- * or refused with one line and a place inside the text; what is prepared must pass the executor's checks. Under
- * the sanitizers this also finds any read outside the text. */
+/* Damaged statements: tokens of valid ones are removed, doubled, swapped and replaced at random.
+ * Each must be prepared or refused with one line and a place inside the text; what is prepared must
+ * pass the executor's checks. Under the sanitizers this also finds any read outside the text. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,29 +8,103 @@
 #include "tests/unit/sql/fixture.h"
 
 static const char *const statements[] = {
-    "SELECT DISTINCT i + 1 AS x, t.*, COUNT(*) FROM t JOIN users AS u ON t.id = u.uid WHERE b BETWEEN "
+    "SELECT DISTINCT i + 1 AS x, t.*, COUNT(*) FROM t JOIN users AS u ON t.id = u.uid WHERE b "
+    "BETWEEN "
     "1 AND 2 GROUP BY i, 2 HAVING SUM(d) > 1.5 ORDER BY x DESC, 1 LIMIT 5 OFFSET 2",
     "SELECT CASE WHEN i > 1 THEN 'a' ELSE 'b' END, CASE s WHEN 'x' THEN 1 END FROM t WHERE s LIKE "
     "'a%' ESCAPE '|' AND ci IN ('a', 'B', NULL) OR NOT dd IS NOT NULL XOR u & 3 << 2 = 4",
-    "SELECT IF(n, LEFT(s, 2), RIGHT(ci, 1)), COALESCE(d, f, 1e3), CAST(i AS DECIMAL(10,2)), x = X'00ff' "
+    "SELECT IF(n, LEFT(s, 2), RIGHT(ci, 1)), COALESCE(d, f, 1e3), CAST(i AS DECIMAL(10,2)), x = "
+    "X'00ff' "
     "FROM t WHERE dt > NOW() - INTERVAL 3 DAY AND dd = DATE '2024-01-31' + INTERVAL 1 MONTH",
-    "SELECT d.name, SUM(i.size), MAX(EXTENSION(d.name)) FROM dentry d, inode i WHERE i.ino = d.ino AND "
+    "SELECT d.name, SUM(i.size), MAX(EXTENSION(d.name)) FROM dentry d, inode i WHERE i.ino = d.ino "
+    "AND "
     "d.parent IN (1, 2, 3) AND HOME(i.ino) <> 5 GROUP BY d.name ORDER BY SUM(i.size) / COUNT(*)",
-    "CREATE TABLE IF NOT EXISTS q (a BIGINT UNSIGNED NOT NULL, b VARCHAR(20) COLLATE utf8mb4_bin, c "
+    "CREATE TABLE IF NOT EXISTS q (a BIGINT UNSIGNED NOT NULL, b VARCHAR(20) COLLATE utf8mb4_bin, "
+    "c "
     "DECIMAL(10,2) NULL, PRIMARY KEY (a, b) USING HASH, INDEX k (b)) PARTITION BY KEY(a) TTL=60@a",
-    "CREATE INDEX k ON t (i, b)", "DROP TABLE IF EXISTS fs.t", "DROP INDEX k ON t",
+    "CREATE INDEX k ON t (i, b)",
+    "DROP TABLE IF EXISTS fs.t",
+    "DROP INDEX k ON t",
     "EXPLAIN SELECT COUNT(DISTINCT s), AVG(su), MIN(dt), i DIV 2 MOD 3 FROM t GROUP BY i DIV 2",
-    "SHOW TABLES FROM fs", "SHOW CREATE TABLE t", "DESCRIBE users", "USE fs",
+    "SHOW TABLES FROM fs",
+    "SHOW CREATE TABLE t",
+    "DESCRIBE users",
+    "USE fs",
 };
 enum { STATEMENTS = sizeof(statements) / sizeof(statements[0]) };
 
-static const char *const words[] = {
-    "SELECT", "FROM", "WHERE", "(", ")", ",", "*", "-", "NOT", "NULL", "1", "18446744073709551615",
-    "9223372036854775807", "0.1", "1e308", "'x'", "'", "`", "/*", "--", ";", "JOIN", "ON", "AND",
-    "OR", "IN", "LIKE", "CASE", "END", "COUNT", "SUM", "GROUP BY", "ORDER BY", "HAVING", "LIMIT", "t",
-    "i", "u", "d", "s", "dd", "dt", "inode", "X'", "X'ff'", "INTERVAL", "DATE '2024-02-30'", "UNION",
-    "<=>", "/", "DIV", "%", "&", "~", "<<", ".", "@", "?", "\x01", "\xff", "é", "IS", "BETWEEN",
-    "COLLATE", "utf8mb4_bin", "EXISTS", "OVER", "DISTINCT", "AS", "CAST", "IF", "1000000000000"};
+static const char *const words[] = {"SELECT",
+                                    "FROM",
+                                    "WHERE",
+                                    "(",
+                                    ")",
+                                    ",",
+                                    "*",
+                                    "-",
+                                    "NOT",
+                                    "NULL",
+                                    "1",
+                                    "18446744073709551615",
+                                    "9223372036854775807",
+                                    "0.1",
+                                    "1e308",
+                                    "'x'",
+                                    "'",
+                                    "`",
+                                    "/*",
+                                    "--",
+                                    ";",
+                                    "JOIN",
+                                    "ON",
+                                    "AND",
+                                    "OR",
+                                    "IN",
+                                    "LIKE",
+                                    "CASE",
+                                    "END",
+                                    "COUNT",
+                                    "SUM",
+                                    "GROUP BY",
+                                    "ORDER BY",
+                                    "HAVING",
+                                    "LIMIT",
+                                    "t",
+                                    "i",
+                                    "u",
+                                    "d",
+                                    "s",
+                                    "dd",
+                                    "dt",
+                                    "inode",
+                                    "X'",
+                                    "X'ff'",
+                                    "INTERVAL",
+                                    "DATE '2024-02-30'",
+                                    "UNION",
+                                    "<=>",
+                                    "/",
+                                    "DIV",
+                                    "%",
+                                    "&",
+                                    "~",
+                                    "<<",
+                                    ".",
+                                    "@",
+                                    "?",
+                                    "\x01",
+                                    "\xff",
+                                    "é",
+                                    "IS",
+                                    "BETWEEN",
+                                    "COLLATE",
+                                    "utf8mb4_bin",
+                                    "EXISTS",
+                                    "OVER",
+                                    "DISTINCT",
+                                    "AS",
+                                    "CAST",
+                                    "IF",
+                                    "1000000000000"};
 enum { WORDS = sizeof(words) / sizeof(words[0]) };
 
 struct random {
@@ -144,7 +218,8 @@ static void run(struct fixture *fixture, uint64_t seed, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         pieces_of(pieces, statements[random_below(&random, STATEMENTS)]);
         uint32_t changes = 1 + random_below(&random, 4);
-        for (uint32_t j = 0; j < changes; j++) mutate(pieces, &random);
+        for (uint32_t j = 0; j < changes; j++)
+            mutate(pieces, &random);
         char *at = text;
         for (uint32_t j = 0; j < pieces->count; j++)
             at += sprintf(at, "%s ", pieces->text[j]);
@@ -180,7 +255,8 @@ FIXTURE_TEST(mutate, random_bytes_are_handled)
     for (int i = 0; i < 20000; i++) {
         char text[40];
         uint32_t size = random_below(&random, sizeof(text));
-        for (uint32_t j = 0; j < size; j++) text[j] = (char)(1 + random_below(&random, 255));
+        for (uint32_t j = 0; j < size; j++)
+            text[j] = (char)(1 + random_below(&random, 255));
         text[size] = '\0';
         check(fixture, text);
     }

@@ -27,10 +27,17 @@ static enum err parse(struct parsing *parsing, const char *text)
 /* The tree in parentheses: (op a b). */
 static void show(const struct ast *ast, const char *text, struct buf *buf)
 {
-    static const char *const names[] = {
-        [AST_CALL] = "call", [AST_AND] = "and", [AST_OR] = "or", [AST_BETWEEN] = "between",
-        [AST_IN] = "in", [AST_LIKE] = "like", [AST_IS] = "is", [AST_CASE] = "case",
-        [AST_CAST] = "cast", [AST_COLLATE] = "collate", [AST_INTERVAL] = "interval"};
+    static const char *const names[] = {[AST_CALL] = "call",
+                                        [AST_AND] = "and",
+                                        [AST_OR] = "or",
+                                        [AST_BETWEEN] = "between",
+                                        [AST_IN] = "in",
+                                        [AST_LIKE] = "like",
+                                        [AST_IS] = "is",
+                                        [AST_CASE] = "case",
+                                        [AST_CAST] = "cast",
+                                        [AST_COLLATE] = "collate",
+                                        [AST_INTERVAL] = "interval"};
     if (!ast) {
         buf_printf(buf, "()");
         return;
@@ -42,7 +49,8 @@ static void show(const struct ast *ast, const char *text, struct buf *buf)
     buf_printf(buf, "(%s", ast->negated ? "not-" : "");
     if (ast->kind == AST_UNARY || ast->kind == AST_BINARY) {
         const char *end = text + ast->position;
-        do buf_put_u8(buf, (uint8_t)*end++);
+        do
+            buf_put_u8(buf, (uint8_t)*end++);
         while (*end != ' ' && *end != '(' && end[-1] != '-' && end[-1] != '~' && end[-1] != '!');
     } else {
         buf_printf(buf, "%s", names[ast->kind]);
@@ -158,8 +166,9 @@ Test(parse, one_statement_is_consumed_with_its_semicolon)
 Test(parse, literals_become_values)
 {
     struct parsing parsing;
-    const char *text = "SELECT 'a''\\n\\%' 'b', X'41', 1.50, 18446744073709551615, DATE '1970-01-02', "
-                       "TIMESTAMP '1970-01-01 00:00:01.5', \"q\", 1e3 FROM t";
+    const char *text =
+        "SELECT 'a''\\n\\%' 'b', X'41', 1.50, 18446744073709551615, DATE '1970-01-02', "
+        "TIMESTAMP '1970-01-01 00:00:01.5', \"q\", 1e3 FROM t";
     cr_assert_eq(parse(&parsing, text), ERR_NONE, "%s", parsing.diag.text);
     struct ast **items = parsing.statement.select->items.items;
     struct value value = items[0]->args[0]->value;
@@ -182,7 +191,8 @@ static char *repeat(const char *start, const char *piece, int count, const char 
     char *text = malloc(size);
     cr_assert(text);
     char *at = stpcpy(text, start);
-    for (int i = 0; i < count; i++) at = stpcpy(at, piece);
+    for (int i = 0; i < count; i++)
+        at = stpcpy(at, piece);
     strcpy(at, end);
     return text;
 }

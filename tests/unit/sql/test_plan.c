@@ -1,5 +1,5 @@
-/* Plans: the access to each table, the order, where conditions go, as EXPLAIN shows them; and the query tree that
- * comes out. */
+/* Plans: the access to each table, the order, where conditions go, as EXPLAIN shows them; and the
+ * query tree that comes out. */
 #include <stdio.h>
 
 #include "tests/unit/sql/fixture.h"
@@ -8,8 +8,7 @@
 static const char *explain(struct fixture *fixture, const char *query)
 {
     enum err err = fixture_prepare(fixture, query);
-    if (err)
-        return arena_printf(&fixture->arena, "%s %s", err_name(err), fixture->diag.text);
+    if (err) return arena_printf(&fixture->arena, "%s %s", err_name(err), fixture->diag.text);
     const struct listing *listing = &fixture->statement.plan->listing;
     const char *text = "";
     for (uint32_t i = 0; i < listing->row_count; i++) {
@@ -38,9 +37,10 @@ FIXTURE_TEST(plan, a_primary_key_is_looked_up)
 {
     check(fixture, "SELECT * FROM inode WHERE ino = 5 AND size > 7",
           "key lookup | fs.inode | PRIMARY (ino): ino = 5 | 1 of 8 partitions | size > 7\n");
-    check(fixture, "SELECT * FROM inode WHERE ino IN (137438953472, 5, 274877906944, 5)",
-          "key lookup | fs.inode | PRIMARY (ino): 3 keys, ino IN (137438953472, 5, 274877906944, 5) "
-          "| 3 of 8 partitions | \n");
+    check(
+        fixture, "SELECT * FROM inode WHERE ino IN (137438953472, 5, 274877906944, 5)",
+        "key lookup | fs.inode | PRIMARY (ino): 3 keys, ino IN (137438953472, 5, 274877906944, 5) "
+        "| 3 of 8 partitions | \n");
     check(fixture, "SELECT * FROM inode WHERE ino = 5 OR ino = 6",
           "key lookup | fs.inode | PRIMARY (ino): 2 keys, ino = 5 OR ino = 6 | 1 of 8 partitions | "
           "\n");
@@ -121,15 +121,17 @@ FIXTURE_TEST(plan, joins_follow_keys_and_know_what_is_local)
           "partitions | \n"
           "join by key | fs.inode i | PRIMARY (ino): i.ino = d.ino | rows move to the key's "
           "partition | \n");
-    check(fixture, "SELECT COUNT(*) FROM dentry d, inode p WHERE p.ino = d.parent AND p.type = 2",
-          "scan | fs.dentry d | all rows | 8 of 8 partitions | \n"
-          "join by key | fs.inode p | PRIMARY (ino): p.ino = d.parent | local: the same partition | "
-          "p.type = 2\n"
-          "aggregate |  | one row | partly in each partition, merged by the coordinator | \n");
-    check(fixture, "SELECT 1 FROM inode i JOIN dentry d ON d.parent = i.ino WHERE i.ino = 7",
-          "key lookup | fs.inode i | PRIMARY (ino): i.ino = 7 | 1 of 8 partitions | \n"
-          "join by index | fs.dentry d | PRIMARY (parent, hash, name): d.parent = i.ino | local: the "
-          "same partition | \n");
+    check(
+        fixture, "SELECT COUNT(*) FROM dentry d, inode p WHERE p.ino = d.parent AND p.type = 2",
+        "scan | fs.dentry d | all rows | 8 of 8 partitions | \n"
+        "join by key | fs.inode p | PRIMARY (ino): p.ino = d.parent | local: the same partition | "
+        "p.type = 2\n"
+        "aggregate |  | one row | partly in each partition, merged by the coordinator | \n");
+    check(
+        fixture, "SELECT 1 FROM inode i JOIN dentry d ON d.parent = i.ino WHERE i.ino = 7",
+        "key lookup | fs.inode i | PRIMARY (ino): i.ino = 7 | 1 of 8 partitions | \n"
+        "join by index | fs.dentry d | PRIMARY (parent, hash, name): d.parent = i.ino | local: the "
+        "same partition | \n");
     check(fixture, "SELECT 1 FROM inode i JOIN users u ON u.city = 'x' AND u.uid = i.uid",
           "scan | fs.inode i | all rows | 8 of 8 partitions | \n"
           "join by key | fs.users u | PRIMARY (uid): u.uid = i.uid | rows move to the key's "
@@ -138,19 +140,22 @@ FIXTURE_TEST(plan, joins_follow_keys_and_know_what_is_local)
 
 FIXTURE_TEST(plan, the_start_is_where_constants_are)
 {
-    check(fixture, "SELECT 1 FROM inode i JOIN dentry d ON d.parent = i.ino WHERE d.parent = 7",
-          "key lookup | fs.inode i | PRIMARY (ino): d.parent = 7 | 1 of 8 partitions | \n"
-          "join by index | fs.dentry d | PRIMARY (parent, hash, name): d.parent = i.ino | local: the "
-          "same partition | d.parent = 7\n");
-    check(fixture,
-          "SELECT 1 FROM inode i JOIN users u ON u.uid = i.uid AND u.name = 'bob' AND i.size > u.uid",
-          "scan | fs.inode i | all rows | 8 of 8 partitions | \n"
-          "join by key | fs.users u | PRIMARY (uid): u.uid = i.uid | rows move to the key's "
-          "partition | u.name = 'bob' AND i.size > u.uid\n");
-    check(fixture, "SELECT 1 FROM users v JOIN t ON v.uid = t.su WHERE t.id = 4",
-          "key lookup | fs.t | PRIMARY (id): t.id = 4 | 1 of 8 partitions | \n"
-          "join by key | fs.users v | PRIMARY (uid): v.uid = t.su | rows move to the key's partition "
-          "| \n");
+    check(
+        fixture, "SELECT 1 FROM inode i JOIN dentry d ON d.parent = i.ino WHERE d.parent = 7",
+        "key lookup | fs.inode i | PRIMARY (ino): d.parent = 7 | 1 of 8 partitions | \n"
+        "join by index | fs.dentry d | PRIMARY (parent, hash, name): d.parent = i.ino | local: the "
+        "same partition | d.parent = 7\n");
+    check(
+        fixture,
+        "SELECT 1 FROM inode i JOIN users u ON u.uid = i.uid AND u.name = 'bob' AND i.size > u.uid",
+        "scan | fs.inode i | all rows | 8 of 8 partitions | \n"
+        "join by key | fs.users u | PRIMARY (uid): u.uid = i.uid | rows move to the key's "
+        "partition | u.name = 'bob' AND i.size > u.uid\n");
+    check(
+        fixture, "SELECT 1 FROM users v JOIN t ON v.uid = t.su WHERE t.id = 4",
+        "key lookup | fs.t | PRIMARY (id): t.id = 4 | 1 of 8 partitions | \n"
+        "join by key | fs.users v | PRIMARY (uid): v.uid = t.su | rows move to the key's partition "
+        "| \n");
 }
 
 FIXTURE_TEST(plan, a_join_by_a_secondary_index_asks_every_partition)
@@ -162,14 +167,15 @@ FIXTURE_TEST(plan, a_join_by_a_secondary_index_asks_every_partition)
 
 FIXTURE_TEST(plan, local_ends_with_a_move)
 {
-    check(fixture,
-          "SELECT 1 FROM dentry d JOIN inode i ON i.ino = d.ino JOIN inode p ON p.ino = d.parent "
-          "WHERE d.parent = 3",
-          "key lookup | fs.inode p | PRIMARY (ino): d.parent = 3 | 1 of 8 partitions | \n"
-          "join by index | fs.dentry d | PRIMARY (parent, hash, name): p.ino = d.parent | local: the "
-          "same partition | d.parent = 3\n"
-          "join by key | fs.inode i | PRIMARY (ino): i.ino = d.ino | rows move to the key's "
-          "partition | \n");
+    check(
+        fixture,
+        "SELECT 1 FROM dentry d JOIN inode i ON i.ino = d.ino JOIN inode p ON p.ino = d.parent "
+        "WHERE d.parent = 3",
+        "key lookup | fs.inode p | PRIMARY (ino): d.parent = 3 | 1 of 8 partitions | \n"
+        "join by index | fs.dentry d | PRIMARY (parent, hash, name): p.ino = d.parent | local: the "
+        "same partition | d.parent = 3\n"
+        "join by key | fs.inode i | PRIMARY (ino): i.ino = d.ino | rows move to the key's "
+        "partition | \n");
     check(fixture,
           "SELECT 1 FROM dentry d JOIN inode i ON i.ino = d.ino JOIN inode p ON p.ino = d.parent",
           "scan | fs.dentry d | all rows | 8 of 8 partitions | \n"
@@ -181,13 +187,14 @@ FIXTURE_TEST(plan, local_ends_with_a_move)
 
 FIXTURE_TEST(plan, aggregation_order_and_limit_are_shown)
 {
-    check(fixture,
-          "SELECT uid, SUM(size) total FROM inode GROUP BY uid HAVING total  >\n 5 ORDER BY total "
-          "DESC, 1 LIMIT 5, 10",
-          "scan | fs.inode | all rows | 8 of 8 partitions | \n"
-          "aggregate |  | by uid | partly in each partition, merged by the coordinator | total > 5\n"
-          "sort |  | total DESC, 1 | coordinator | \n"
-          "limit |  | 10 after 5 | coordinator | \n");
+    check(
+        fixture,
+        "SELECT uid, SUM(size) total FROM inode GROUP BY uid HAVING total  >\n 5 ORDER BY total "
+        "DESC, 1 LIMIT 5, 10",
+        "scan | fs.inode | all rows | 8 of 8 partitions | \n"
+        "aggregate |  | by uid | partly in each partition, merged by the coordinator | total > 5\n"
+        "sort |  | total DESC, 1 | coordinator | \n"
+        "limit |  | 10 after 5 | coordinator | \n");
     check(fixture, "SELECT DISTINCT type FROM inode",
           "scan | fs.inode | all rows | 8 of 8 partitions | \n"
           "distinct |  | all columns | coordinator | \n");
@@ -219,8 +226,9 @@ FIXTURE_TEST(plan, the_tree_has_what_the_statement_says)
 
 FIXTURE_TEST(plan, equal_expressions_share_groups_aggregates_and_outputs)
 {
-    cr_assert_eq(fixture_prepare(fixture, "SELECT i + 1, SUM(b), SUM(b) / COUNT(*), COUNT(*) FROM t "
-                                          "GROUP BY I + 1 HAVING SUM(t.b) > 0 ORDER BY sum(B), i+1"),
+    cr_assert_eq(fixture_prepare(fixture,
+                                 "SELECT i + 1, SUM(b), SUM(b) / COUNT(*), COUNT(*) FROM t "
+                                 "GROUP BY I + 1 HAVING SUM(t.b) > 0 ORDER BY sum(B), i+1"),
                  ERR_NONE, "%s", fixture->diag.text);
     const struct query_tree *tree = &fixture->statement.tree;
     cr_assert_eq(tree->group_count, 1);
@@ -233,8 +241,9 @@ FIXTURE_TEST(plan, equal_expressions_share_groups_aggregates_and_outputs)
 
 FIXTURE_TEST(plan, columns_that_follow_from_a_grouped_key_are_groups_too)
 {
-    cr_assert_eq(fixture_prepare(fixture, "SELECT i.ino, size, COUNT(*) FROM inode i JOIN dentry d ON "
-                                          "d.parent = i.ino GROUP BY i.ino"),
+    cr_assert_eq(fixture_prepare(fixture,
+                                 "SELECT i.ino, size, COUNT(*) FROM inode i JOIN dentry d ON "
+                                 "d.parent = i.ino GROUP BY i.ino"),
                  ERR_NONE, "%s", fixture->diag.text);
     cr_assert_eq(fixture->statement.tree.group_count, 2);
 }
@@ -244,11 +253,12 @@ FIXTURE_TEST(plan, kinds_of_aggregates)
     static const struct {
         const char *expr;
         uint8_t kind, scale;
-    } expected[] = {{"COUNT(*)", KIND_I64, 0}, {"SUM(i)", KIND_I64, 0}, {"SUM(su)", KIND_U64, 0},
-                    {"SUM(d)", KIND_DEC, 2}, {"SUM(f)", KIND_F64, 0}, {"AVG(i)", KIND_DEC, 4},
-                    {"AVG(d)", KIND_DEC, 6}, {"AVG(f)", KIND_F64, 0}, {"MIN(s)", KIND_STR, 0},
-                    {"MAX(dt)", KIND_I64, 3}, {"SUM(s)", KIND_F64, 0},
-                    {"COUNT(DISTINCT s)", KIND_I64, 0}, {"SUM(i > 0)", KIND_I64, 0}};
+    } expected[] = {
+        {"COUNT(*)", KIND_I64, 0},  {"SUM(i)", KIND_I64, 0}, {"SUM(su)", KIND_U64, 0},
+        {"SUM(d)", KIND_DEC, 2},    {"SUM(f)", KIND_F64, 0}, {"AVG(i)", KIND_DEC, 4},
+        {"AVG(d)", KIND_DEC, 6},    {"AVG(f)", KIND_F64, 0}, {"MIN(s)", KIND_STR, 0},
+        {"MAX(dt)", KIND_I64, 3},   {"SUM(s)", KIND_F64, 0}, {"COUNT(DISTINCT s)", KIND_I64, 0},
+        {"SUM(i > 0)", KIND_I64, 0}};
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
         char text[100];
         snprintf(text, sizeof(text), "SELECT %s FROM t", expected[i].expr);
@@ -261,11 +271,13 @@ FIXTURE_TEST(plan, kinds_of_aggregates)
 
 FIXTURE_TEST(plan, headings_are_names_or_the_text_as_written)
 {
-    cr_assert_eq(fixture_prepare(fixture, "SELECT t.i, i  +  1, 'x', (i), COUNT( * ) AS `a b`, 5 'q' "
-                                          "FROM t GROUP BY i"),
+    cr_assert_eq(fixture_prepare(fixture,
+                                 "SELECT t.i, i  +  1, 'x', (i), COUNT( * ) AS `a b`, 5 'q' "
+                                 "FROM t GROUP BY i"),
                  ERR_SYNTAX);
-    cr_assert_eq(fixture_prepare(fixture, "SELECT t.i, i  +  1, 'x', (i), COUNT( * ) AS `a b`, 5 AS "
-                                          "'q' FROM t GROUP BY i"),
+    cr_assert_eq(fixture_prepare(fixture,
+                                 "SELECT t.i, i  +  1, 'x', (i), COUNT( * ) AS `a b`, 5 AS "
+                                 "'q' FROM t GROUP BY i"),
                  ERR_NONE, "%s", fixture->diag.text);
     static const char *const names[] = {"i", "i  +  1", "x", "i", "a b", "q"};
     for (size_t i = 0; i < 6; i++)

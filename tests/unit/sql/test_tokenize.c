@@ -41,7 +41,8 @@ static void check_bad(const char *text, uint32_t size, uint32_t position, const 
     struct token token;
     const char *reason = NULL;
     int code;
-    do code = tokenize_next(&tokenizer, &token, &reason);
+    do
+        code = tokenize_next(&tokenizer, &token, &reason);
     while (code > 0);
     cr_assert_eq(code, TOKEN_BAD, "%s", text);
     cr_assert_eq(token.position, position, "%s: at %u", text, token.position);
@@ -90,10 +91,9 @@ Test(tokenize, comments_of_all_three_kinds_are_skipped)
 Test(tokenize, operators_take_the_longest_match)
 {
     CHECK("<=> <= < <> << != ! >= >> > = || | && & ^ ~ % @", {TK_NULLSAFE, "<=>"}, {TK_LE, "<="},
-          {TK_LT, "<"}, {TK_NE, "<>"}, {TK_SHL, "<<"}, {TK_NE, "!="}, {TK_BANG, "!"},
-          {TK_GE, ">="}, {TK_SHR, ">>"}, {TK_GT, ">"}, {TK_EQ, "="}, {TK_OR, "||"},
-          {TK_PIPE, "|"}, {TK_AND, "&&"}, {TK_AMP, "&"}, {TK_CARET, "^"}, {TK_TILDE, "~"},
-          {TK_PERCENT, "%"}, {TK_AT, "@"});
+          {TK_LT, "<"}, {TK_NE, "<>"}, {TK_SHL, "<<"}, {TK_NE, "!="}, {TK_BANG, "!"}, {TK_GE, ">="},
+          {TK_SHR, ">>"}, {TK_GT, ">"}, {TK_EQ, "="}, {TK_OR, "||"}, {TK_PIPE, "|"}, {TK_AND, "&&"},
+          {TK_AMP, "&"}, {TK_CARET, "^"}, {TK_TILDE, "~"}, {TK_PERCENT, "%"}, {TK_AT, "@"});
 }
 
 Test(tokenize, what_does_not_end_is_marked_where_it_starts)

@@ -1,5 +1,5 @@
-/* What expressions mean: each is prepared, its bytecode run by the scalar interpreter over one row, and its value
- * compared as text. So the binder's casts are tested by their results. */
+/* What expressions mean: each is prepared, its bytecode run by the scalar interpreter over one row,
+ * and its value compared as text. So the binder's casts are tested by their results. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -101,11 +101,10 @@ FIXTURE_TEST(values, integers_keep_their_signedness)
           {"su + 1", "501"}, {"su - 500", "0"}, {"su - 501", "ERR_OUT_OF_RANGE"}, {"su + i", "493"},
           {"i + su", "493"}, {"su - i", "507"}, {"i - su", "ERR_OUT_OF_RANGE"},
           {"b - su", "8999999500"}, {"u + 0", "18446744073709551615"},
-          {"u + 1", "ERR_OUT_OF_RANGE"}, {"u + i", "18446744073709551608"},
-          {"u - u", "0"}, {"-su", "-500"}, {"-u", "ERR_OUT_OF_RANGE"},
-          {"su * i", "ERR_OUT_OF_RANGE"}, {"su * 2", "1000"}, {"- 9223372036854775808",
-          "-9223372036854775808"}, {"b * b", "ERR_OUT_OF_RANGE"}, {"n + 1", "NULL"},
-          {"NULL + i", "NULL"});
+          {"u + 1", "ERR_OUT_OF_RANGE"}, {"u + i", "18446744073709551608"}, {"u - u", "0"},
+          {"-su", "-500"}, {"-u", "ERR_OUT_OF_RANGE"}, {"su * i", "ERR_OUT_OF_RANGE"},
+          {"su * 2", "1000"}, {"- 9223372036854775808", "-9223372036854775808"},
+          {"b * b", "ERR_OUT_OF_RANGE"}, {"n + 1", "NULL"}, {"NULL + i", "NULL"});
 }
 
 FIXTURE_TEST(values, division_is_decimal_and_by_zero_null)
@@ -113,8 +112,8 @@ FIXTURE_TEST(values, division_is_decimal_and_by_zero_null)
     CHECK({"7 / 2", "3.5000"}, {"i / 2", "-3.5000"}, {"1 / 3", "0.3333"}, {"2 / 3", "0.6667"},
           {"su / 7", "71.4286"}, {"d / 3", "4.113333"}, {"f / 2", "1.25"}, {"i / 0", "NULL"},
           {"f / 0", "NULL"}, {"i DIV 2", "-3"}, {"su DIV 7", "71"}, {"i MOD 4", "-3"},
-          {"i % 0", "NULL"}, {"i DIV 0", "NULL"}, {"su % i", "3"}, {"d % 5", "2.34"}, {"f % 2", "0.5"},
-          {"MOD(17, 5)", "2"}, {"s / 2", "0"}, {"'5' / 2", "2.5"});
+          {"i % 0", "NULL"}, {"i DIV 0", "NULL"}, {"su % i", "3"}, {"d % 5", "2.34"},
+          {"f % 2", "0.5"}, {"MOD(17, 5)", "2"}, {"s / 2", "0"}, {"'5' / 2", "2.5"});
 }
 
 FIXTURE_TEST(values, decimals_keep_their_digits)
@@ -135,10 +134,11 @@ FIXTURE_TEST(values, decimals_keep_their_digits)
 FIXTURE_TEST(values, bits_are_unsigned)
 {
     CHECK({"su & 15", "4"}, {"i & 255", "249"}, {"~0", "18446744073709551615"},
-          {"~su", "18446744073709551115"}, {"i | 0", "18446744073709551609"}, {"1 << 40", "1099511627776"},
-          {"su >> 2", "125"}, {"su << 64", "0"}, {"su >> id + 63", "0"}, {"5 ^ 3", "6"},
-          {"n & 1", "NULL"}, {"CAST(i AS UNSIGNED)", "18446744073709551609"},
-          {"CAST(u AS SIGNED)", "-1"}, {"CAST(-1 AS UNSIGNED)", "18446744073709551615"},
+          {"~su", "18446744073709551115"}, {"i | 0", "18446744073709551609"},
+          {"1 << 40", "1099511627776"}, {"su >> 2", "125"}, {"su << 64", "0"},
+          {"su >> id + 63", "0"}, {"5 ^ 3", "6"}, {"n & 1", "NULL"},
+          {"CAST(i AS UNSIGNED)", "18446744073709551609"}, {"CAST(u AS SIGNED)", "-1"},
+          {"CAST(-1 AS UNSIGNED)", "18446744073709551615"},
           {"CAST(18446744073709551615 AS SIGNED)", "-1"}, {"X'ff' + 1", "256"}, {"f & 7", "3"});
 }
 
@@ -170,8 +170,8 @@ FIXTURE_TEST(values, text_compares_by_its_collation)
           {"'50%' LIKE '50|%' ESCAPE '|'", "1"}, {"'a_b' LIKE 'a\\_b'", "1"},
           {"'axb' LIKE 'a\\_b'", "0"}, {"i LIKE '-%'", "1"}, {"n LIKE 'x'", "NULL"},
           {"s IN ('a', 'Hello')", "1"}, {"ci IN ('a', 'WORLD')", "1"}, {"s < 'Hf'", "1"},
-          {"'a' = 'A'", "0"}, {"INSTR(s, 'l')", "3"}, {"INSTR(ci, 'L')", "4"}, {"INSTR(s, 'L')", "0"},
-          {"LOCATE('o', s)", "5"});
+          {"'a' = 'A'", "0"}, {"INSTR(s, 'l')", "3"}, {"INSTR(ci, 'L')", "4"},
+          {"INSTR(s, 'L')", "0"}, {"LOCATE('o', s)", "5"});
 }
 
 FIXTURE_TEST(values, text_functions_count_code_points)
@@ -179,12 +179,12 @@ FIXTURE_TEST(values, text_functions_count_code_points)
     CHECK({"LENGTH('né')", "3"}, {"CHAR_LENGTH('né')", "2"}, {"UPPER(s)", "HELLO"},
           {"LOWER(s)", "hello"}, {"SUBSTR(s, 2)", "ello"}, {"SUBSTRING(s, 2, 3)", "ell"},
           {"SUBSTRING(s FROM -3 FOR 2)", "ll"}, {"SUBSTR(s, 0)", ""}, {"LEFT(s, 2)", "He"},
-          {"LEFT(s, -1)", ""}, {"RIGHT(s, 2)", "lo"}, {"RIGHT(s, 9)", "Hello"},
-          {"RIGHT(s, 0)", ""}, {"CONCAT(s, ' ', i, '/', d)", "Hello -7/12.34"},
-          {"CONCAT(s, n)", "NULL"}, {"LENGTH(i)", "2"}, {"CAST(f AS CHAR)", "2.5"},
-          {"CAST(s AS CHAR(3))", "Hel"}, {"EXTENSION('a.tar.GZ')", "gz"},
-          {"EXTENSION('.bashrc')", ""}, {"x", "01020304"}, {"'a' 'b'", "ab"}, {"s + 1", "1"},
-          {"'12abc' + 1", "13"}, {"n IS NULL", "1"}, {"s IS NOT NULL", "1"}, {"ISNULL(n)", "1"});
+          {"LEFT(s, -1)", ""}, {"RIGHT(s, 2)", "lo"}, {"RIGHT(s, 9)", "Hello"}, {"RIGHT(s, 0)", ""},
+          {"CONCAT(s, ' ', i, '/', d)", "Hello -7/12.34"}, {"CONCAT(s, n)", "NULL"},
+          {"LENGTH(i)", "2"}, {"CAST(f AS CHAR)", "2.5"}, {"CAST(s AS CHAR(3))", "Hel"},
+          {"EXTENSION('a.tar.GZ')", "gz"}, {"EXTENSION('.bashrc')", ""}, {"x", "01020304"},
+          {"'a' 'b'", "ab"}, {"s + 1", "1"}, {"'12abc' + 1", "13"}, {"n IS NULL", "1"},
+          {"s IS NOT NULL", "1"}, {"ISNULL(n)", "1"});
 }
 
 FIXTURE_TEST(values, logic_has_three_values)
@@ -214,37 +214,38 @@ FIXTURE_TEST(values, choices_bring_their_branches_to_one_kind)
 
 FIXTURE_TEST(values, dates_are_shown_and_moved_as_dates)
 {
-    CHECK({"dd", "2024-02-29"}, {"dt", "2024-02-29 12:34:56.789"}, {"DATE(dt)", "2024-02-29"},
-          {"YEAR(dt)", "2024"}, {"MONTH(dd)", "2"}, {"DAY(dt)", "29"}, {"HOUR(dt)", "12"},
-          {"MINUTE(dt)", "34"}, {"SECOND(dt)", "56"}, {"dd + INTERVAL 1 DAY", "2024-03-01"},
-          {"dd - INTERVAL i DAY", "2024-03-07"}, {"dt + INTERVAL 90 MINUTE", "2024-02-29 14:04:56.789"},
-          {"dd + INTERVAL 1 HOUR", "2024-02-29 01:00:00"},
-          {"DATE '2024-01-31' + INTERVAL 1 MONTH", "2024-02-29"},
-          {"DATE '2024-02-29' - INTERVAL 1 YEAR", "2023-02-28"},
-          {"TIMESTAMP '1969-12-31 23:59:58.5'", "1969-12-31 23:59:58.5"},
-          {"DATE(TIMESTAMP '1969-12-31 23:59:58.5')", "1969-12-31"},
-          {"HOUR(TIMESTAMP '1969-12-31 23:59:58')", "23"},
-          {"UNIX_TIMESTAMP(TIMESTAMP '1970-01-02 00:00:01')", "86401"},
-          {"UNIX_TIMESTAMP(dt)", "1709210096.789000"}, {"UNIX_TIMESTAMP()", "1700000000"},
-          {"NOW()", "2023-11-14 22:13:20"}, {"NOW(3)", "2023-11-14 22:13:20.000"},
-          {"CURRENT_TIMESTAMP", "2023-11-14 22:13:20"}, {"CURDATE()", "2023-11-14"},
-          {"FROM_UNIXTIME(1700000000)", "2023-11-14 22:13:20"},
-          {"FROM_UNIXTIME(b)", "2255-03-14 16:00:00"},
-          {"FROM_UNIXTIME(1.25)", "1970-01-01 00:00:01.250000"},
-          {"dd = '2024-02-29'", "1"}, {"dt > '2024-02-29'", "1"}, {"dt > dd", "1"},
-          {"dd = '2024-02-29 00:00:00'", "1"}, {"dd < '2024-02-29 10:00:00'", "1"},
-          {"dt BETWEEN '2024-02-01' AND '2024-03-01'", "1"}, {"dd IN ('2024-02-29', '2024-01-01')", "1"},
-          {"CAST(dd AS CHAR)", "2024-02-29"}, {"CONCAT(dt, '')", "2024-02-29 12:34:56.789"},
-          {"IF(1, dd, dt)", "2024-02-29 00:00:00.000"}, {"IFNULL(NULL, dd)", "2024-02-29"},
-          {"CAST(dt AS DATE)", "2024-02-29"}, {"n + INTERVAL 1 DAY",
-           "ERR_BIND INTERVAL is added to a DATE, DATETIME or TIMESTAMP"},
-          {"dd + 1", "ERR_BIND a date and a number: write x + INTERVAL 1 DAY, or UNIX_TIMESTAMP(x)"},
-          {"dd = 20240229",
-           "ERR_BIND a date compared with a number: write DATE 'YYYY-MM-DD', or compare "
-           "UNIX_TIMESTAMP(x)"},
-          {"dd = 'x'",
-           "ERR_BIND 'x' is compared with a date but is none: write 'YYYY-MM-DD' or 'YYYY-MM-DD "
-           "hh:mm:ss'"});
+    CHECK(
+        {"dd", "2024-02-29"}, {"dt", "2024-02-29 12:34:56.789"}, {"DATE(dt)", "2024-02-29"},
+        {"YEAR(dt)", "2024"}, {"MONTH(dd)", "2"}, {"DAY(dt)", "29"}, {"HOUR(dt)", "12"},
+        {"MINUTE(dt)", "34"}, {"SECOND(dt)", "56"}, {"dd + INTERVAL 1 DAY", "2024-03-01"},
+        {"dd - INTERVAL i DAY", "2024-03-07"},
+        {"dt + INTERVAL 90 MINUTE", "2024-02-29 14:04:56.789"},
+        {"dd + INTERVAL 1 HOUR", "2024-02-29 01:00:00"},
+        {"DATE '2024-01-31' + INTERVAL 1 MONTH", "2024-02-29"},
+        {"DATE '2024-02-29' - INTERVAL 1 YEAR", "2023-02-28"},
+        {"TIMESTAMP '1969-12-31 23:59:58.5'", "1969-12-31 23:59:58.5"},
+        {"DATE(TIMESTAMP '1969-12-31 23:59:58.5')", "1969-12-31"},
+        {"HOUR(TIMESTAMP '1969-12-31 23:59:58')", "23"},
+        {"UNIX_TIMESTAMP(TIMESTAMP '1970-01-02 00:00:01')", "86401"},
+        {"UNIX_TIMESTAMP(dt)", "1709210096.789000"}, {"UNIX_TIMESTAMP()", "1700000000"},
+        {"NOW()", "2023-11-14 22:13:20"}, {"NOW(3)", "2023-11-14 22:13:20.000"},
+        {"CURRENT_TIMESTAMP", "2023-11-14 22:13:20"}, {"CURDATE()", "2023-11-14"},
+        {"FROM_UNIXTIME(1700000000)", "2023-11-14 22:13:20"},
+        {"FROM_UNIXTIME(b)", "2255-03-14 16:00:00"},
+        {"FROM_UNIXTIME(1.25)", "1970-01-01 00:00:01.250000"}, {"dd = '2024-02-29'", "1"},
+        {"dt > '2024-02-29'", "1"}, {"dt > dd", "1"}, {"dd = '2024-02-29 00:00:00'", "1"},
+        {"dd < '2024-02-29 10:00:00'", "1"}, {"dt BETWEEN '2024-02-01' AND '2024-03-01'", "1"},
+        {"dd IN ('2024-02-29', '2024-01-01')", "1"}, {"CAST(dd AS CHAR)", "2024-02-29"},
+        {"CONCAT(dt, '')", "2024-02-29 12:34:56.789"}, {"IF(1, dd, dt)", "2024-02-29 00:00:00.000"},
+        {"IFNULL(NULL, dd)", "2024-02-29"}, {"CAST(dt AS DATE)", "2024-02-29"},
+        {"n + INTERVAL 1 DAY", "ERR_BIND INTERVAL is added to a DATE, DATETIME or TIMESTAMP"},
+        {"dd + 1", "ERR_BIND a date and a number: write x + INTERVAL 1 DAY, or UNIX_TIMESTAMP(x)"},
+        {"dd = 20240229",
+         "ERR_BIND a date compared with a number: write DATE 'YYYY-MM-DD', or compare "
+         "UNIX_TIMESTAMP(x)"},
+        {"dd = 'x'",
+         "ERR_BIND 'x' is compared with a date but is none: write 'YYYY-MM-DD' or 'YYYY-MM-DD "
+         "hh:mm:ss'"});
 }
 
 FIXTURE_TEST(values, file_system_functions)

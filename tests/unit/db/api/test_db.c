@@ -1,6 +1,6 @@
 /* Stores as a whole: opening, refusing, closing, restarting with other numbers of workers,
  * definitions, watches. */
-#include "fixture.h"
+#include "tests/unit/db/api/fixture.h"
 
 #include <fcntl.h>
 #include <pthread.h>

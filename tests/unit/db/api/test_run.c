@@ -1,6 +1,6 @@
 /* Programs through the client library: from threads of their own, from workers' threads, waiting
  * and not, over several workers at once. */
-#include "fixture.h"
+#include "tests/unit/db/api/fixture.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -7,7 +7,8 @@
  * cursors over every index) at the newest and at pinned timestamps, the engine's own invariants,
  * the replay of the encoded changes in a second store, and a checkpoint loaded into a third. */
 #include "base/arena.h"
-#include "storage.h"
+#include "tests/unit/db/ldm/faults.h"
+#include "tests/unit/db/ldm/storage.h"
 
 enum { TABLES = 3, COLUMNS_MAX = 8, TRANSACTIONS = 3, PINS_MAX = 4, KEYS_MAX = 2500 };
 
@@ -43,6 +44,8 @@ struct world {
     uint32_t pin_count;
     uint64_t clock;
     int64_t now_us;
+    bool with_faults; /* now and then an allocation fails */
+    uint32_t fault_count;
 };
 
 static const struct table_def *table_of(const struct world *world, uint32_t table)
@@ -204,6 +207,20 @@ static void model_lock(struct world *world, uint32_t table, uint32_t key, int ow
 
 /* ---- operations ---- */
 
+static void maybe_arm(struct world *world)
+{
+    if (world->with_faults && test_below(&world->random, 2))
+        fault_arm(1 + test_below(&world->random, 6));
+}
+
+/* The operation failed because an allocation did: it must have changed nothing. */
+static bool failed_by_fault(struct world *world, enum err err)
+{
+    bool failed = fault_disarm() && err == ERR_NO_MEMORY;
+    world->fault_count += failed;
+    return failed;
+}
+
 static void do_insert(struct world *world, uint32_t table, uint32_t key, int owner)
 {
     struct entity *entity = &world->entities[table][key];
@@ -216,7 +233,9 @@ static void do_insert(struct world *world, uint32_t table, uint32_t key, int own
     else if (seen && !expired(world, table, seen))
         want = ERR_EXISTS;
     uint32_t row;
+    maybe_arm(world);
     enum err err = fragment_insert(fragment_of(world, table), world->changes[owner], values, &row);
+    if (failed_by_fault(world, err)) return;
     cr_assert_eq(err, want, "insert: %s for %s", err_name(err), err_name(want));
     if (err) return;
     model_lock(world, table, key, owner);
@@ -264,8 +283,10 @@ static void do_update(struct world *world, uint32_t table, uint32_t key, int own
         chosen[count++] = values[i];
         changed |= !value_same(values[i], seen[i]);
     }
+    maybe_arm(world);
     enum err err = fragment_update(fragment_of(world, table), world->changes[owner], row, columns,
                                    chosen, count);
+    if (failed_by_fault(world, err)) return;
     cr_assert_eq(err, ERR_NONE, "update: %s", err_name(err));
     if (!changed) return;
     model_lock(world, table, key, owner);
@@ -277,7 +298,9 @@ static void do_delete(struct world *world, uint32_t table, uint32_t key, int own
 {
     uint32_t row;
     if (!do_find(world, table, key, owner, &row)) return;
+    maybe_arm(world);
     enum err err = fragment_delete(fragment_of(world, table), world->changes[owner], row);
+    if (failed_by_fault(world, err)) return;
     cr_assert_eq(err, ERR_NONE, "delete: %s", err_name(err));
     model_lock(world, table, key, owner);
     world->entities[table][key].live = false;
@@ -326,14 +349,18 @@ static void do_commit(struct world *world, int owner)
 {
     world->clock += 1 + test_below(&world->random, 5);
     replicate(world, world->changes[owner], world->clock);
+    maybe_arm(world);
     change_set_commit(world->changes[owner], world->clock);
+    (void)fault_disarm();
     cr_assert(change_set_is_empty(world->changes[owner]));
     model_finish(world, owner, world->clock);
 }
 
 static void do_rollback(struct world *world, int owner)
 {
+    maybe_arm(world);
     change_set_rollback(world->changes[owner]);
+    (void)fault_disarm();
     cr_assert(change_set_is_empty(world->changes[owner]));
     model_finish(world, owner, 0);
 }
@@ -389,6 +416,59 @@ static void purge(void *context, struct fragment *fragment, uint32_t row)
     change_set_commit(changes, world->clock);
     model_finish(world, TRANSACTIONS, world->clock);
     change_set_destroy(changes);
+}
+
+static void do_collect(struct world *world)
+{
+    maybe_arm(world);
+    (void)ldm_collect(world->store.ldm, test_below(&world->random, 50), NULL, NULL);
+    (void)fault_disarm();
+    (void)ldm_collect(world->store.ldm, test_below(&world->random, 50), purge, world);
+}
+
+/* An index more or less on a table of both stores, while transactions and pins are open. */
+static void do_index(struct world *world, uint32_t table)
+{
+    struct test_random *random = &world->random;
+    struct catalog *catalogs[2];
+    struct test_store *stores[2] = {&world->store, &world->replica};
+    uint16_t first = (uint16_t)test_below(random, table_of(world, table)->column_count);
+    uint16_t second = (uint16_t)test_below(random, table_of(world, table)->column_count);
+    uint8_t count = first == second || test_below(random, 2) ? 1 : 2;
+    for (uint32_t i = 0; i < 2; i++) {
+        catalogs[i] = catalog_copy(stores[i]->catalog);
+        cr_assert(catalogs[i]);
+        struct table_def *def = catalogs[i]->tables[table];
+        def->version++;
+        if (def->index_count > 3) {
+            /* The second goes, the others move up. */
+            memmove(&def->indexes[1], &def->indexes[2],
+                    (def->index_count - 2u) * sizeof(def->indexes[0]));
+            def->index_count--;
+        } else {
+            char name[20];
+            snprintf(name, sizeof(name), "extra%u", def->next_index_id);
+            test_index(def, name, INDEX_ORDERED, count, first, second);
+        }
+        if (table_def_check(def, NULL) == ERR_NONE) continue;
+        /* TEXT and long columns have no index. */
+        for (uint32_t j = 0; j <= i; j++)
+            catalog_destroy(catalogs[j]);
+        return;
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        if (i == 0) maybe_arm(world);
+        enum err err = partition_set_catalog(stores[i]->partition, catalogs[i]);
+        if (i == 0 && failed_by_fault(world, err)) {
+            catalog_destroy(catalogs[0]);
+            catalog_destroy(catalogs[1]);
+            return;
+        }
+        cr_assert_eq(err, ERR_NONE, "index: %s", err_name(err));
+        cr_assert_eq(partition_catalog(stores[i]->partition), catalogs[i]);
+        catalog_destroy(stores[i]->catalog);
+        stores[i]->catalog = catalogs[i];
+    }
 }
 
 /* ---- checks ---- */
@@ -679,9 +759,11 @@ static void step(struct world *world)
     else if (choice < 975)
         do_unpin(world);
     else if (choice < 990)
-        (void)ldm_collect(world->store.ldm, test_below(random, 50), purge, world);
-    else
+        do_collect(world);
+    else if (choice < 996)
         world->now_us += test_below(random, 1000000);
+    else
+        do_index(world, table);
     ldm_set_now(world->store.ldm, (uint64_t)world->now_us * 1000);
 }
 
@@ -753,15 +835,19 @@ static void world_fini(struct world *world)
     arena_fini(&world->arena);
 }
 
-static void run(uint64_t seed, uint32_t key_count, uint32_t steps, uint32_t check_every)
+static void run(uint64_t seed, uint32_t key_count, uint32_t steps, uint32_t check_every,
+                bool with_faults)
 {
     struct world world;
     world_init(&world, seed, key_count);
+    world.with_faults = with_faults;
     for (uint32_t i = 0; i < steps; i++) {
         step(&world);
         if (i % check_every == check_every - 1) check_all(&world);
         if (i % (check_every * 10) == 0) check_checkpoint(&world, random_ts(&world));
     }
+    cr_assert(!with_faults || world.fault_count > steps / 200);
+    world.with_faults = false;
     world_drain(&world);
     world_fini(&world);
 }
@@ -769,11 +855,19 @@ static void run(uint64_t seed, uint32_t key_count, uint32_t steps, uint32_t chec
 Test(model, few_rows_changed_over_and_over)
 {
     for (uint64_t seed = 1; seed <= 20; seed++)
-        run(seed, 12, 3000, 50);
+        run(seed, 12, 3000, 50, false);
 }
 
 Test(model, many_rows_on_several_pages)
 {
     for (uint64_t seed = 100; seed <= 102; seed++)
-        run(seed, KEYS_MAX, 20000, 2000);
+        run(seed, KEYS_MAX, 20000, 2000, false);
+}
+
+Test(model, failed_allocations_change_nothing)
+{
+    for (uint64_t seed = 200; seed <= 215; seed++)
+        run(seed, 12, 3000, 50, true);
+    for (uint64_t seed = 216; seed <= 217; seed++)
+        run(seed, KEYS_MAX, 15000, 1000, true);
 }

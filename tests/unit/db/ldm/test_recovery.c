@@ -273,6 +273,54 @@ Test(recovery, rows_of_dropped_tables_are_skipped_and_of_new_ones_replayed)
     sim_destroy(sim);
 }
 
+/* Rows that have expired are in checkpoints all the same: the log goes on to say that they are
+ * purged. */
+Test(recovery, rows_that_expire_before_a_checkpoint_and_are_purged_after_it_stay_away)
+{
+    struct catalog *expiring = catalog_make(3, 1);
+    expiring->tables[0]->ttl_seconds = 10;
+    expiring->tables[0]->ttl_column = 2;
+    struct sim *sim = disk_with_store(1, 1);
+    struct engine engine;
+    engine_start(&engine, sim, expiring, 1, 1);
+    uint64_t second = 1000000000;
+    ldm_set_now(engine.ldms[0], 100 * second);
+    put(&engine, 1, 0, 1, 101);
+    put(&engine, 2, 0, 2, 500);
+    engine_flush(&engine, 2);
+    struct fragment *fragment = partition_fragment(engine.partitions[0], ENGINE_TABLE);
+    const struct value key[2] = {value_u64(0), value_u64(1)};
+    uint32_t row;
+    cr_assert_eq(fragment_find(fragment, NULL, key, &row), ERR_NONE);
+    ldm_set_now(engine.ldms[0], 200 * second);
+    uint32_t other;
+    cr_assert_eq(fragment_find(fragment, NULL, key, &other), ERR_NOT_FOUND);
+    engine_checkpoint(&engine, 0, 2);
+    struct change_set *changes;
+    cr_assert_eq(change_set_create(engine.ldms[0], &changes), ERR_NONE);
+    cr_assert_eq(fragment_delete(fragment, changes, row), ERR_NONE);
+    struct buf body;
+    buf_init(&body);
+    change_set_encode(changes, &body);
+    cr_assert_eq(redo_append(engine.redos[0], 3, body.bytes, (uint32_t)body.size), ERR_NONE);
+    buf_fini(&body);
+    change_set_commit(changes, 3);
+    change_set_destroy(changes);
+    engine_flush(&engine, 3);
+    engine_crash(&engine);
+    engine_init(&engine, sim, NULL, expiring, 1, 1);
+    ldm_set_now(engine.ldms[0], 200 * second);
+    cr_assert_eq(engine_recover(&engine, 1), ERR_NONE, "%s", engine.diag.text);
+    cr_assert_eq(engine.result.replayed_count, 1);
+    fragment = partition_fragment(engine.partitions[0], ENGINE_TABLE);
+    ldm_set_now(engine.ldms[0], 100 * second);
+    cr_assert_eq(fragment_find(fragment, NULL, key, &row), ERR_NOT_FOUND);
+    cr_assert_eq(fragment_row_count(fragment), 1);
+    engine_fini(&engine);
+    catalog_destroy(expiring);
+    sim_destroy(sim);
+}
+
 Test(recovery, wrong_number_of_partitions_is_refused)
 {
     struct sim *sim = disk_with_store(1, 2);

@@ -22,7 +22,7 @@
 enum { CLUSTER_WORKERS_MAX = 4, CLUSTER_PARTITIONS = 8, RESULT_COLUMNS_MAX = 16 };
 
 /* inode(ino PK, type, uid, size, ratio, price, note) by home(ino); dentry(parent, name PK, ino,
- * mark) by home(parent); owner(uid PK, name) by key(uid). */
+ * mark) by home(parent); owner(uid PK, name) by key(uid); blob(id PK, body) by slot(id). */
 enum {
     INODE_INO,
     INODE_TYPE,
@@ -35,7 +35,8 @@ enum {
 };
 enum { DENTRY_PARENT, DENTRY_NAME, DENTRY_INO, DENTRY_MARK };
 enum { OWNER_UID, OWNER_NAME };
-enum { TABLE_INODE = 1, TABLE_DENTRY = 2, TABLE_OWNER = 3 };
+enum { BLOB_ID, BLOB_BODY };
+enum { TABLE_INODE = 1, TABLE_DENTRY = 2, TABLE_OWNER = 3, TABLE_BLOB = 4 };
 
 struct harness_message {
     struct harness_message *next;
@@ -153,6 +154,10 @@ static inline struct catalog *harness_catalog(void)
     harness_column(owner, "name", TYPE_VARCHAR, 80, false);
     owner->columns[OWNER_NAME].collation = COLLATION_CASE_INSENSITIVE;
     harness_index(owner, "PRIMARY", INDEX_ORDERED, 1, OWNER_UID, 0)->has_hash = true;
+    struct table_def *blob = harness_table(catalog, "blob", PARTITION_BY_SLOT);
+    harness_column(blob, "id", TYPE_BIGINT_UNSIGNED, 0, false);
+    harness_column(blob, "body", TYPE_TEXT, 65535, true);
+    harness_index(blob, "PRIMARY", INDEX_HASH, 1, BLOB_ID, 0);
     catalog->next_table_id++;
     for (uint32_t i = 0; i < catalog->table_count; i++) {
         struct diag diag = {0};
@@ -331,7 +336,8 @@ static inline void value_print(struct value value, char *text, size_t size)
         snprintf(text, size, "%" PRId64 "e-%u", value.i, value.scale);
         break;
     default:
-        snprintf(text, size, "'%.*s'", (int)value.size, (const char *)value.bytes);
+        snprintf(text, size, "'%.*s'", value.size < 200 ? (int)value.size : 200,
+                 (const char *)value.bytes);
         break;
     }
 }

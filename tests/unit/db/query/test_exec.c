@@ -169,6 +169,48 @@ Test(exec, scan_with_filter_gives_the_rows_that_hold)
     }
 }
 
+/* Columns are fetched while an expression is half computed: one used first as the last operand,
+ * after truth values of others, must not meet their buffers. */
+Test(exec, columns_fetched_in_the_middle_of_an_expression_are_whole)
+{
+    struct model *model = model_create(1, 23);
+    struct builder b;
+    build_begin(&b);
+    build_scan(&b, TABLE_INODE);
+    struct expr_builder e;
+    struct expr filter;
+    expr_begin(&e, &b.arena);
+    uint16_t x = expr_op2(&e, EXPR_EQ, KIND_U64, expr_column(&e, KIND_U64, 0, INODE_TYPE),
+                          expr_const(&e, value_u64(1)));
+    uint16_t y = expr_op2(&e, EXPR_LT, KIND_I64, expr_column(&e, KIND_I64, 0, INODE_DELTA),
+                          expr_const(&e, value_i64(100)));
+    uint16_t z = expr_op2(&e, EXPR_GT, KIND_U64, expr_column(&e, KIND_U64, 0, INODE_SIZE),
+                          expr_const(&e, value_u64(5000)));
+    uint16_t xy = expr_op2(&e, EXPR_OR, KIND_I64, x, y);
+    expr_op2(&e, EXPR_XOR, KIND_I64, xy, z);
+    cr_assert_eq(expr_finish(&e, &filter), ERR_NONE);
+    build_filter(&b, 0, filter);
+    build_output_column(&b, KIND_U64, 0, INODE_SIZE);
+    build_output_column(&b, KIND_I64, 0, INODE_DELTA);
+    build_output_column(&b, KIND_U64, 0, INODE_TYPE);
+    struct result result;
+    struct result expected = {0};
+    cluster_run(&model->cluster, &b.tree, NULL, &result);
+    for (uint32_t i = 0; i < INODES; i++) {
+        const struct inode *inode = &model->inodes[i];
+        bool either = inode->type == 1 || (inode->has_delta && inode->delta < 100);
+        bool unknown = inode->type != 1 && !inode->has_delta;
+        if (unknown || either == (inode->size > 5000)) continue;
+        struct value row[3] = {value_u64(inode->size),
+                               inode->has_delta ? value_i64(inode->delta) : value_null(),
+                               value_u64(inode->type)};
+        result_add(&expected, row, 3);
+    }
+    expect_rows(&result, &expected, false);
+    build_end(&b);
+    model_destroy(model);
+}
+
 Test(exec, ranges_follow_bounds_nulls_and_overlaps)
 {
     struct model *model = model_create(2, 5);
@@ -999,6 +1041,70 @@ Test(exec, more_groups_than_memory_allows_is_an_error)
     }
     build_end(&b);
     model_destroy(model);
+}
+
+/* Values of 60 KB: messages are cut by their size, not only by rows. */
+Test(exec, long_values_travel_in_several_messages)
+{
+    enum { BLOBS = 400, BODY_SIZE = 60000 };
+    for (size_t n = 0; n < ARRAY_SIZE(worker_counts); n++) {
+        struct cluster cluster;
+        cluster_init(&cluster, worker_counts[n], 7);
+        char *body = malloc(BODY_SIZE);
+        memset(body, 'x', BODY_SIZE);
+        for (uint64_t id = 0; id < BLOBS; id++) {
+            memcpy(body, &(char[4]){(char)('a' + id % 26), (char)('a' + id / 26), '-', 0}, 3);
+            struct value values[2] = {value_u64(id),
+                                      id % 10 ? value_str(body, BODY_SIZE) : value_null()};
+            cluster_insert(&cluster, TABLE_BLOB, values);
+        }
+        free(body);
+        struct builder b;
+        struct result result;
+        /* Each blob with the next one, which is in another partition. */
+        build_begin(&b);
+        build_scan(&b, TABLE_BLOB);
+        struct expr_builder e;
+        struct expr key;
+        expr_begin(&e, &b.arena);
+        expr_op2(&e, EXPR_ADD, KIND_U64, expr_column(&e, KIND_U64, 0, BLOB_ID),
+                 expr_const(&e, value_u64(1)));
+        cr_assert_eq(expr_finish(&e, &key), ERR_NONE);
+        build_join(&b, TABLE_BLOB, 0, false, key);
+        expr_begin(&e, &b.arena);
+        expr_op1(&e, EXPR_LENGTH, KIND_STR, expr_column(&e, KIND_STR, 0, BLOB_BODY));
+        cr_assert_eq(expr_finish(&e, &key), ERR_NONE);
+        build_output(&b, KIND_I64, 0, key);
+        build_output_column(&b, KIND_STR, 1, BLOB_BODY);
+        build_output_column(&b, KIND_STR, 0, BLOB_BODY);
+        cluster_run(&cluster, &b.tree, NULL, &result);
+        cr_assert_eq(result.err, ERR_NONE, "%s", result.diag.text);
+        cr_assert_eq(result.row_count, BLOBS - 1);
+        uint32_t full = 0;
+        for (uint64_t i = 0; i < result.row_count; i++)
+            full += strncmp(result.rows[i], "60000|", 6) == 0;
+        cr_assert_eq(full, BLOBS - 1 - BLOBS / 10);
+        result_fini(&result);
+        build_end(&b);
+
+        build_begin(&b);
+        build_scan(&b, TABLE_BLOB);
+        build_group(&b, build_column(&b, KIND_STR, 0, BLOB_BODY), COLLATION_CASE_INSENSITIVE);
+        struct expr text = build_column(&b, KIND_STR, 0, BLOB_BODY);
+        build_aggregate(&b, AGG_MAX, KIND_STR, KIND_STR, 0, text);
+        build_aggregate(&b, AGG_COUNT_DISTINCT, KIND_STR, KIND_I64, 0, text);
+        build_output_column(&b, KIND_I64, EXPR_SOURCE_AGG, 1);
+        build_output_column(&b, KIND_STR, EXPR_SOURCE_AGG, 0);
+        build_order(&b, 1, false);
+        cluster_run(&cluster, &b.tree, NULL, &result);
+        cr_assert_eq(result.err, ERR_NONE, "%s", result.diag.text);
+        cr_assert_eq(result.row_count, 1 + BLOBS - BLOBS / 10);
+        cr_assert_str_eq(result.rows[0], "0|NULL");
+        cr_assert_eq(strncmp(result.rows[1], "1|'ab-xxx", 9), 0, "%.20s", result.rows[1]);
+        result_fini(&result);
+        build_end(&b);
+        cluster_fini(&cluster);
+    }
 }
 
 /* Bodies of random bytes, many of them close to real ones. */

@@ -510,6 +510,65 @@ Test(vexpr, agrees_with_the_scalar_interpreter_on_random_expressions)
     world_fini(&world);
 }
 
+/* Results live side by side: computing one expression must leave those of the others alone. */
+Test(vexpr, expressions_that_share_buffers_do_not_disturb_each_other)
+{
+    enum { EXPRESSIONS = 7, ROUNDS = 400 };
+    static struct world world;
+    uint32_t compared = 0;
+    world_init(&world, 4711);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        make_rows(&world, true);
+        struct arena arena;
+        struct arena scratch;
+        struct arena built;
+        arena_init(&arena, 0);
+        arena_init(&scratch, 0);
+        arena_init(&built, 0);
+        struct expr exprs[EXPRESSIONS];
+        struct vexpr vexprs[EXPRESSIONS];
+        const struct vector *results[EXPRESSIONS];
+        enum err errs[EXPRESSIONS];
+        for (int k = 0; k < EXPRESSIONS; k++) {
+            struct gen g = {.world = &world, .calm = true};
+            expr_begin(&g.e, &built);
+            gen(&g, any_kind(&g), 3);
+            cr_assert_eq(expr_finish(&g.e, &exprs[k]), ERR_NONE);
+            cr_assert_eq(vexpr_init(&vexprs[k], &exprs[k], (uint16_t)(exprs[k].ins_count - 1),
+                                    &world.scope, &world.pool, &world.memory, &arena),
+                         ERR_NONE);
+        }
+        struct vexpr_input input = {.column = vector_column,
+                                    .context = &world,
+                                    .count = world.row_count,
+                                    .memory = &world.memory,
+                                    .scratch = &scratch};
+        /* In any order, of which the reverse of their making is the hardest. */
+        for (int n = 0; n < EXPRESSIONS; n++) {
+            int k = round % 2 ? n : EXPRESSIONS - 1 - n;
+            errs[k] = vexpr_eval(&vexprs[k], &input, &results[k]);
+        }
+        for (int k = 0; k < EXPRESSIONS; k++) {
+            for (uint32_t i = 0; !errs[k] && i < world.row_count; i++) {
+                struct value expected;
+                world.row = i;
+                cr_assert_eq(expr_eval(&exprs[k], scalar_column, &world, &built, &expected),
+                             ERR_NONE);
+                cr_assert(same(expected, vector_value(results[k], i)), "expression %d, row %u", k,
+                          i);
+                compared++;
+            }
+        }
+        for (int k = 0; k < EXPRESSIONS; k++)
+            vexpr_fini(&vexprs[k]);
+        arena_fini(&built);
+        query_arena_fini(&world.memory, &arena);
+        query_arena_fini(&world.memory, &scratch);
+    }
+    cr_assert_gt(compared, 10000);
+    world_fini(&world);
+}
+
 Test(vexpr, select_picks_rows_that_are_true_and_not_null)
 {
     int64_t numbers[] = {1, 0, -1, 5, 0, 2};
