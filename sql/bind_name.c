@@ -40,7 +40,8 @@ static void fail_unknown_column(struct binder *binder, const struct ast *name)
 {
     const struct bound_query *query = binder->query;
     const char *near = NULL;
-    uint32_t best = 3;
+    /* A short name resembles too much. */
+    uint32_t best = strlen(name->name) <= 3 ? 2 : 3;
     bool table_known = false;
     for (uint32_t i = 0; i < query->table_count; i++) {
         const struct bound_table *table = &query->tables[i];

@@ -361,6 +361,19 @@ static enum err bind_create_table(const struct ast_statement *statement, const c
 
 /* ---- statements ---- */
 
+static enum err bind_drop_index(const struct table_def *table, const struct ast_name *name,
+                                struct index_def *index, struct diag *diag)
+{
+    for (uint32_t i = 1; i < table->index_count; i++)
+        if (strcasecmp(table->indexes[i].name, name->text) == 0)
+            return copy_name(index->name, name, "an index", diag);
+    if (strcasecmp(name->text, "PRIMARY") == 0)
+        return diag_set_at(diag, ERR_INVALID, name->position,
+                           "the primary key cannot be dropped: drop the table");
+    return diag_set_at(diag, ERR_NOT_FOUND, name->position, "no index %.64s on table %s",
+                       name->text, table->name);
+}
+
 enum err ddl_bind(const struct catalog *catalog, const char *database,
                   const struct ast_statement *statement, struct arena *arena,
                   struct sql_ddl **ret_ddl, struct diag *diag)
@@ -376,15 +389,16 @@ enum err ddl_bind(const struct catalog *catalog, const char *database,
     if (ddl->kind == AST_STATEMENT_CREATE_TABLE) {
         err = bind_create_table(statement, database, arena, &ddl->table, diag);
         if (err) return err;
-    } else if (ddl->kind != AST_STATEMENT_DROP_TABLE) {
+    } else {
         const struct table_def *table = catalog_find(catalog, ddl->database, ddl->name);
-        if (!table)
-            return diag_set_at(diag, ERR_TABLE_UNKNOWN, name->name.position, "no table %s.%s",
+        bool optional = ddl->kind == AST_STATEMENT_DROP_TABLE && ddl->if_exists;
+        if (!table && !optional)
+            return diag_set_at(diag, ERR_TABLE_UNKNOWN, name->name.position, "no table %.64s.%.64s",
                                ddl->database, ddl->name);
         if (ddl->kind == AST_STATEMENT_CREATE_INDEX)
             err = bind_index(table, statement->index, &ddl->index, diag);
-        else
-            err = copy_name(ddl->index.name, &statement->name, "an index", diag);
+        else if (ddl->kind == AST_STATEMENT_DROP_INDEX)
+            err = bind_drop_index(table, &statement->name, &ddl->index, diag);
         if (err) return err;
     }
     *ret_ddl = ddl;

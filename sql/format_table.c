@@ -49,6 +49,14 @@ static uint32_t text_width(const uint8_t *bytes, size_t size)
     return width;
 }
 
+/* A line ends with its last visible character. */
+static void end_line(struct buf *out)
+{
+    while (out->size && out->bytes[out->size - 1] == ' ')
+        out->size--;
+    buf_put_u8(out, '\n');
+}
+
 /* One cell; the last column is not padded behind. */
 static void put_cell(struct formatter *formatter, uint32_t column, const uint8_t *bytes,
                      size_t size)
@@ -62,7 +70,7 @@ static void put_cell(struct formatter *formatter, uint32_t column, const uint8_t
     if (right) put_spaces(out, missing);
     buf_put(out, bytes, size);
     if (column + 1 == formatter->column_count)
-        buf_put_u8(out, '\n');
+        end_line(out);
     else if (!right)
         put_spaces(out, missing);
 }

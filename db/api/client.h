@@ -36,8 +36,7 @@ MUST_USE enum err client_send_new(struct db_client *client, uint32_t destination
                                   enum signal_type type, uint64_t request, const void *body,
                                   uint32_t body_size);
 /* Hands out what has arrived; when that is nothing, waits for up to timeout_ms (0: does not, -1:
- * for ever) for a first one. ERR_TIMEOUT: nothing arrived. ERR_CLOSED: the node is stopping and
- * answers no more. */
+ * for ever) for a first one. ERR_TIMEOUT: nothing arrived. */
 MUST_USE enum err client_pump(struct db_client *client, int timeout_ms);
 
 uint16_t client_worker_count(const struct db_client *client);

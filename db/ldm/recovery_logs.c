@@ -19,11 +19,7 @@
  *
  * Checkpoints are published only when every log's horizon has reached them. A log whose horizon is
  * below a checkpoint of the same life has therefore lost bytes that were synced: damage that the
- * log alone does not show.
- *
- * What is missing: a segment is needed when some partition's checkpoint does not cover it.
- * Predecessors are demanded by the headers, segments of earlier lives by the history, segments that
- * are forgotten by the history's floor. */
+ * log alone does not show. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,122 +27,6 @@
 #include "base/check.h"
 #include "db/ldm/checkpoint_format.h"
 #include "db/ldm/recovery_state.h"
-
-/* ---- the files ---- */
-
-static enum err files_add(struct recovery_files *files, uint16_t worker, uint64_t number)
-{
-    if (files->count == files->capacity) {
-        size_t capacity = files->capacity ? files->capacity * 2 : 32;
-        void *items = realloc(files->items, capacity * sizeof(files->items[0]));
-        if (!items) return ERR_NO_MEMORY;
-        files->items = items;
-        files->capacity = capacity;
-    }
-    files->items[files->count++] = (struct recovery_file){.number = number, .worker = worker};
-    return ERR_NONE;
-}
-
-static int file_compare(const void *left, const void *right)
-{
-    const struct recovery_file *a = left, *b = right;
-    if (a->worker != b->worker) return a->worker < b->worker ? -1 : 1;
-    return a->number < b->number ? -1 : a->number > b->number;
-}
-
-static bool files_have(const struct recovery_files *files, uint16_t worker, uint64_t number)
-{
-    const struct recovery_file key = {.number = number, .worker = worker};
-    return files->count &&
-           bsearch(&key, files->items, files->count, sizeof(key), file_compare) != NULL;
-}
-
-static enum err redo_listed(void *context, const char *name)
-{
-    struct recovery_state *state = context;
-    uint16_t worker;
-    uint64_t number;
-    if (store_name_parse(name, &worker, &number)) return files_add(&state->files, worker, number);
-    if (store_life_parse(name, &worker, &number) && number > state->noted_life) {
-        state->noted_life = number;
-        state->noted_workers = worker;
-    }
-    return ERR_NONE;
-}
-
-static enum err files_list(struct recovery_state *state)
-{
-    enum err err = state->env->ops->dir_list(state->env, "redo", redo_listed, state);
-    if (err == ERR_NOT_FOUND)
-        return store_damaged(state->diag, "redo", 0, "the directory is missing");
-    if (err) return store_failed(state->diag, err, "redo");
-    if (state->files.count)
-        qsort(state->files.items, state->files.count, sizeof(state->files.items[0]), file_compare);
-    return ERR_NONE;
-}
-
-static enum err no_memory(struct recovery_state *state)
-{
-    return diag_set(state->diag, ERR_NO_MEMORY, "no memory for recovery");
-}
-
-static enum err obsolete_add(struct recovery_state *state, uint16_t worker, uint64_t number)
-{
-    return files_add(&state->obsolete, worker, number) ? no_memory(state) : ERR_NONE;
-}
-
-/* ---- earlier lives ---- */
-
-/* The partition that a lost stretch of log is lost for. */
-static unsigned partition_behind(const struct recovery_state *state)
-{
-    for (unsigned i = 0; i < state->info.partition_count; i++)
-        if (state->checkpoints[i] == state->checkpoint_min) return i;
-    return 0;
-}
-
-static enum err segment_missing(struct recovery_state *state, uint16_t worker, uint64_t number,
-                                uint64_t ts)
-{
-    char path[STORE_PATH_SIZE];
-    store_segment_path(worker, number, path);
-    return store_damaged(state->diag, path, 0,
-                         "the file is missing: it has transactions up to %" PRIu64
-                         ", and the checkpoint of partition %u only those up to %" PRIu64,
-                         ts, partition_behind(state), state->checkpoint_min);
-}
-
-static enum err earlier_lives(struct recovery_state *state)
-{
-    const struct history *history = &state->history;
-    if (history->floor > state->checkpoint_min) {
-        unsigned partition = partition_behind(state);
-        return diag_set(state->diag, ERR_CORRUPT,
-                        "checkpoint/%u.*: a checkpoint of partition %u as of %" PRIu64
-                        " or later is missing: the log up to there was removed",
-                        partition, partition, history->floor);
-    }
-    state->next.floor = history->floor;
-    for (size_t i = 0; i < history->segment_count; i++) {
-        const struct history_segment *segment = &history->segments[i];
-        if (segment->ts_max <= state->checkpoint_min) {
-            if (segment->ts_max > state->next.floor) state->next.floor = segment->ts_max;
-            state->changed = true;
-            continue;
-        }
-        if (!files_have(&state->files, segment->worker, segment->number))
-            return segment_missing(state, segment->worker, segment->number, segment->ts_max);
-        if (history_add(&state->next, segment)) return no_memory(state);
-    }
-    for (size_t i = 0; i < state->files.count; i++) {
-        const struct recovery_file *file = &state->files.items[i];
-        if (file->number >= history->next_segment) continue;
-        if (history_find(&state->next, file->worker, file->number)) continue;
-        enum err err = obsolete_add(state, file->worker, file->number);
-        if (err) return err;
-    }
-    return ERR_NONE;
-}
 
 /* ---- a log of the life that has ended ---- */
 
@@ -186,7 +66,7 @@ static enum err header_read(struct recovery_state *state, uint16_t worker, uint6
     struct segment_reader reader;
     enum err err =
         segment_reader_open(&reader, state->env, state->info.id, worker, number, state->diag);
-    if (err == ERR_NOT_FOUND) return segment_missing(state, worker, number, UINT64_MAX);
+    if (err == ERR_NOT_FOUND) return recovery_segment_missing(state, worker, number, UINT64_MAX);
     if (err) return err;
     err = segment_reader_header(&reader, state->diag);
     *ret_torn = false;
@@ -251,7 +131,7 @@ static enum err log_prepend(struct logs *logs, struct log *log, const struct log
     if (err) return err;
     size_t count = log->segment_count;
     void *segments = realloc(log->segments, (count + 1) * sizeof(log->segments[0]));
-    if (!segments) return no_memory(logs->state);
+    if (!segments) return recovery_no_memory(logs->state);
     log->segments = segments;
     memmove(log->segments + 1, log->segments, count * sizeof(log->segments[0]));
     log->segments[0] = *segment;
@@ -285,7 +165,7 @@ static enum err log_headers(struct logs *logs, struct log *log, const struct rec
                                count > 1 || !life_is_noted(state), &segment, &torn);
     if (err) return err;
     if (torn) {
-        err = obsolete_add(state, log->worker, files[--count].number);
+        err = recovery_drop_file(state, log->worker, files[--count].number);
         if (err || !count) return err;
         bool also_torn;
         err = header_read(state, log->worker, files[count - 1].number, false, &segment, &also_torn);
@@ -299,8 +179,8 @@ static enum err log_headers(struct logs *logs, struct log *log, const struct rec
     while (segment.header.previous_size && segment.header.previous_ts > state->checkpoint_min) {
         uint64_t ts = segment.header.previous_ts;
         number--;
-        if (!files_have(&state->files, log->worker, number))
-            return segment_missing(state, log->worker, number, ts);
+        if (!recovery_has_file(state, log->worker, number))
+            return recovery_segment_missing(state, log->worker, number, ts);
         err = header_read(state, log->worker, number, false, &segment, &torn);
         if (!err) err = log_prepend(logs, log, &segment);
         if (err) return err;
@@ -308,7 +188,7 @@ static enum err log_headers(struct logs *logs, struct log *log, const struct rec
     if (segment.header.previous_ts > state->next.floor)
         state->next.floor = segment.header.previous_ts;
     for (size_t i = 0; i < count && files[i].number < number; i++) {
-        err = obsolete_add(state, log->worker, files[i].number);
+        err = recovery_drop_file(state, log->worker, files[i].number);
         if (err) return err;
     }
     return ERR_NONE;
@@ -559,7 +439,7 @@ static enum err segment_settle(struct recovery_state *state, struct log_segment 
     const struct segment_header *header = &segment->header;
     if (segment->ts_max <= state->checkpoint_min) {
         if (segment->ts_max > state->next.floor) state->next.floor = segment->ts_max;
-        return obsolete_add(state, header->worker, header->number);
+        return recovery_drop_file(state, header->worker, header->number);
     }
     const struct history_segment settled = {
         .life = header->life,
@@ -570,7 +450,7 @@ static enum err segment_settle(struct recovery_state *state, struct log_segment 
         .unsynced = segment->unsynced,
         .worker = header->worker,
     };
-    return history_add(&state->next, &settled) ? no_memory(state) : ERR_NONE;
+    return history_add(&state->next, &settled) ? recovery_no_memory(state) : ERR_NONE;
 }
 
 static enum err next_fill(struct logs *logs)
@@ -605,7 +485,7 @@ static enum err logs_judge(struct logs *logs)
     struct recovery_state *state = logs->state;
     const struct recovery_files *files = &state->files;
     logs->items = calloc(files->count + 1, sizeof(logs->items[0]));
-    if (!logs->items) return no_memory(state);
+    if (!logs->items) return recovery_no_memory(state);
     for (size_t i = 0, end; i < files->count; i = end) {
         for (end = i; end < files->count && files->items[end].worker == files->items[i].worker;)
             end++;
@@ -627,10 +507,10 @@ enum err recovery_logs(struct recovery_state *state)
 {
     state->checkpoint_min = store_checkpoints_min(state->checkpoints, state->info.partition_count);
     enum err err = history_read(state->env, &state->info, &state->history, state->diag);
-    if (!err) err = files_list(state);
+    if (!err) err = recovery_list_files(state);
     if (err) return err;
     state->clock = state->history.clock;
-    err = earlier_lives(state);
+    err = recovery_earlier_lives(state);
     if (err) return err;
     struct logs logs = {.state = state};
     err = logs_judge(&logs);

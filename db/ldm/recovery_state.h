@@ -39,6 +39,24 @@ struct recovery_state {
     uint64_t dropped_count;
 };
 
+/* ---- recovery_files.c ---- */
+
+/* Lists redo/ into files and noted_*. */
+MUST_USE enum err recovery_list_files(struct recovery_state *state);
+/* Puts what is still needed of earlier lives into next, the rest into obsolete. */
+MUST_USE enum err recovery_earlier_lives(struct recovery_state *state);
+bool recovery_has_file(const struct recovery_state *state, uint16_t worker, uint64_t number);
+/* Adds a segment to obsolete. ERR_NO_MEMORY. */
+MUST_USE enum err recovery_drop_file(struct recovery_state *state, uint16_t worker,
+                                     uint64_t number);
+/* Set the diagnostic and return ERR_CORRUPT, for a segment with transactions up to ts, and
+ * ERR_NO_MEMORY. */
+enum err recovery_segment_missing(struct recovery_state *state, uint16_t worker, uint64_t number,
+                                  uint64_t ts);
+enum err recovery_no_memory(struct recovery_state *state);
+
+/* ---- recovery_logs.c, recovery_load.c ---- */
+
 /* Judges the logs: fills everything above but the first four fields and checkpoints, which are
  * given. Changes nothing on disk. ERR_CORRUPT with file, offset and reason, ERR_VERSION,
  * ERR_NO_MEMORY, ERR_IO. */

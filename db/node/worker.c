@@ -505,6 +505,7 @@ static void run_watches(struct worker *worker, int timeout_ms)
     int count = epoll_wait(worker->epoll_fd, events, EPOLL_EVENTS_MAX, timeout_ms);
     ASSERT(count >= 0 || errno == EINTR);
     if (timeout_ms) mailbox_awake(&worker->mailbox);
+    if (count > 0 && worker->has_ttl) ldm_set_now(worker->ldm, worker_realtime(worker));
     for (int i = 0; i < count; i++) {
         struct watch *watch = events[i].data.ptr;
         if (!watch) mailbox_drain(&worker->mailbox);

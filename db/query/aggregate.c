@@ -68,8 +68,8 @@ void aggregate_fini(struct aggregate *aggregate)
     if (is_extreme(aggregate) && aggregate->kind == KIND_STR)
         for (uint32_t i = 0; i < aggregate->count; i++)
             query_free(memory, aggregate->texts[i].bytes, aggregate->texts[i].capacity);
-    query_free(memory, aggregate->counts, aggregate->capacity * sizeof(uint64_t));
-    query_free(memory, aggregate->states, aggregate->capacity * state_width(aggregate));
+    query_free(memory, aggregate->counts, aggregate->counts_size);
+    query_free(memory, aggregate->states, aggregate->states_size);
     if (aggregate->distinct) {
         distinct_fini(aggregate->distinct);
         query_free(memory, aggregate->distinct, sizeof(*aggregate->distinct));
@@ -85,21 +85,14 @@ enum err aggregate_resize(struct aggregate *aggregate, uint32_t group_count)
         while (capacity < group_count)
             capacity *= 2;
         void *at = aggregate->counts;
-        enum err err = query_realloc(aggregate->memory, &at, aggregate->capacity * sizeof(uint64_t),
-                                     capacity * sizeof(uint64_t));
-        if (err) return err;
+        enum err err = query_grow(aggregate->memory, &at, &aggregate->counts_size,
+                                  capacity * sizeof(uint64_t));
         aggregate->counts = at;
-        if (width) {
-            at = aggregate->states;
-            err = query_realloc(aggregate->memory, &at, aggregate->capacity * width,
-                                capacity * width);
-            if (err) {
-                query_memory_give(aggregate->memory,
-                                  (capacity - aggregate->capacity) * sizeof(uint64_t));
-                return err;
-            }
-            aggregate->states = at;
-        }
+        at = aggregate->states;
+        if (!err)
+            err = query_grow(aggregate->memory, &at, &aggregate->states_size, capacity * width);
+        aggregate->states = at;
+        if (err) return err;
         aggregate->capacity = capacity;
     }
     if (group_count > aggregate->count) {

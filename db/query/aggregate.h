@@ -29,6 +29,8 @@ struct aggregate {
         struct aggregate_text *texts;
         void *states;
     };
+    size_t counts_size; /* bytes allocated */
+    size_t states_size;
     struct distinct_set *distinct;
 };
 

@@ -64,11 +64,14 @@ static enum err grow_table(struct distinct_set *set, struct distinct_table *tabl
     return ERR_NONE;
 }
 
-/* Room for one more entry with this hash: tables stay at most half full. */
+/* Room for one more entry with this hash. All tables fill up alike: so that they do not all grow in
+ * the same moment, the first one does when it is a third full, the last one when it is two thirds
+ * full. */
 static enum err make_room(struct distinct_set *set, uint64_t hash)
 {
     struct distinct_table *table = table_of(set, hash);
-    if (2 * (table->used + 1) > table->slot_count) {
+    uint64_t share = DISTINCT_TABLES + (uint64_t)(table - set->tables);
+    if ((table->used + UINT64_C(1)) * 3 * DISTINCT_TABLES > table->slot_count * share) {
         enum err err = grow_table(set, table);
         if (err) return err;
     }

@@ -65,51 +65,33 @@ static enum group_mode choose_mode(struct groups *groups, const struct group_wid
 
 /* ---- memory ---- */
 
-static enum err grow_array(struct groups *groups, void **at, size_t width, uint32_t capacity)
-{
-    return query_realloc(groups->memory, at, groups->capacity * width, capacity * width);
-}
-
-/* Each array is counted with the capacity it has; a failure half-way leaves the first ones larger,
- * which is put right by giving the difference back to the accounts. */
+/* An array that a failure leaves larger than the others is only larger. */
 static enum err grow(struct groups *groups)
 {
     if (groups->capacity >= GROUPS_MAX) return ERR_QUERY_MEMORY;
     uint32_t capacity = groups->capacity ? 2 * groups->capacity : GROUP_CAPACITY_MIN;
-    uint64_t grown = 0;
     enum err err = ERR_NONE;
     for (uint16_t k = 0; !err && k < groups->key_count; k++) {
         struct group_key *key = &groups->keys[k];
         void *at = key->numbers;
-        err = grow_array(groups, &at, key_width(key), capacity);
-        if (err) break;
+        err = query_grow(groups->memory, &at, &key->values_size, capacity * key_width(key));
         key->numbers = at;
-        grown += (capacity - groups->capacity) * key_width(key);
-        at = key->nulls;
-        err = grow_array(groups, &at, 1, capacity);
         if (err) break;
+        at = key->nulls;
+        err = query_grow(groups->memory, &at, &key->nulls_size, capacity);
         key->nulls = at;
-        grown += capacity - groups->capacity;
     }
-    if (!err && groups->mode >= GROUP_TEXT) {
-        void *at = groups->encoded;
-        err = grow_array(groups, &at, sizeof(*groups->encoded), capacity);
-        if (!err) {
-            groups->encoded = at;
-            grown += (capacity - groups->capacity) * sizeof(*groups->encoded);
-        }
-    }
-    if (!err) {
-        void *at = groups->rows;
-        err = grow_array(groups, &at, sizeof(*groups->rows), capacity);
-        if (!err) groups->rows = at;
-    }
-    if (err) {
-        query_memory_give(groups->memory, grown);
-        return err;
-    }
-    groups->capacity = capacity;
-    return ERR_NONE;
+    void *at = groups->encoded;
+    if (!err && groups->mode >= GROUP_TEXT)
+        err = query_grow(groups->memory, &at, &groups->encoded_size,
+                         capacity * sizeof(*groups->encoded));
+    groups->encoded = at;
+    at = groups->rows;
+    if (!err)
+        err = query_grow(groups->memory, &at, &groups->rows_size, capacity * sizeof(*groups->rows));
+    groups->rows = at;
+    if (!err) groups->capacity = capacity;
+    return err;
 }
 
 /* What a table has before its first group. */
@@ -152,11 +134,14 @@ static enum err grow_table(struct groups *groups, struct group_table *table)
     return ERR_NONE;
 }
 
-/* Room for one more: tables are at most half full, so that probing is short and ends. */
+/* Room for one more. All tables fill up alike: so that they do not all grow in the same moment, the
+ * first one does when it is a third full, the last one when it is two thirds full. */
 static enum err make_slot(struct groups *groups, uint64_t hash)
 {
     struct group_table *table = table_of(groups, hash);
-    return 2 * (table->used + 1) > table->slot_count ? grow_table(groups, table) : ERR_NONE;
+    uint64_t share = GROUP_TABLES + (uint64_t)(table - groups->tables);
+    bool full = (table->used + UINT64_C(1)) * 3 * GROUP_TABLES > table->slot_count * share;
+    return full ? grow_table(groups, table) : ERR_NONE;
 }
 
 static enum err init_tables(struct groups *groups)
@@ -217,11 +202,11 @@ void groups_fini(struct groups *groups)
     if (!groups->memory) return;
     for (uint16_t k = 0; k < groups->key_count; k++) {
         struct group_key *key = &groups->keys[k];
-        query_free(groups->memory, key->numbers, groups->capacity * key_width(key));
-        query_free(groups->memory, key->nulls, groups->capacity);
+        query_free(groups->memory, key->numbers, key->values_size);
+        query_free(groups->memory, key->nulls, key->nulls_size);
     }
-    query_free(groups->memory, groups->encoded, groups->capacity * sizeof(*groups->encoded));
-    query_free(groups->memory, groups->rows, groups->capacity * sizeof(*groups->rows));
+    query_free(groups->memory, groups->encoded, groups->encoded_size);
+    query_free(groups->memory, groups->rows, groups->rows_size);
     for (uint32_t i = 0; groups->tables && i < GROUP_TABLES; i++)
         free_slots(groups, &groups->tables[i]);
     query_free(groups->memory, groups->tables, GROUP_TABLES * sizeof(*groups->tables));

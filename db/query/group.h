@@ -22,10 +22,11 @@ struct group_key {
         struct vector_str *texts;
     };
     uint8_t *nulls;
+    size_t values_size; /* bytes allocated, as the next and those below */
+    size_t nulls_size;
 };
 
 struct groups {
-    uint64_t *rows; /* of every group: rows found by groups_find */
     struct query_memory *memory;
     struct arena arena; /* text of keys */
     enum group_mode mode;
@@ -37,6 +38,9 @@ struct groups {
     uint32_t *direct;           /* NUMBER: group + 1 of keys below GROUP_DIRECT_MAX */
     struct group_table *tables; /* of every mode with keys: GROUP_TABLES of them */
     struct vector_str *encoded; /* BYTES, TEXT: of every group, in the arena */
+    uint64_t *rows;             /* of every group: rows found by groups_find */
+    size_t encoded_size;
+    size_t rows_size;
     struct buf scratch;
 };
 

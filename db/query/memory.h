@@ -26,6 +26,9 @@ MUST_USE enum err query_alloc(struct query_memory *memory, size_t size, void **r
 /* *at (NULL when old_size is 0) moves to new_size bytes; unchanged on failure. */
 MUST_USE enum err query_realloc(struct query_memory *memory, void **at, size_t old_size,
                                 size_t new_size);
+/* The same for a block that remembers its size: to at least new_size, so that after a failure among
+ * several arrays each still knows what it has. */
+MUST_USE enum err query_grow(struct query_memory *memory, void **at, size_t *size, size_t new_size);
 void query_free(struct query_memory *memory, void *at, size_t size); /* NULL is allowed */
 
 /* arena_alloc that accounts for the blocks the arena takes. */

@@ -20,7 +20,7 @@
 
 #include "tests/posix/report.h"
 
-enum { REMOVE_SECONDS = 60, KILL_MS = 10000, FAILURES_SHOWN_MAX = 16 };
+enum { REMOVE_SECONDS = 120, KILL_MS = 10000, FAILURES_SHOWN_MAX = 16 };
 
 static struct suite_case *first_case;
 static struct suite_case **last_case = &first_case;

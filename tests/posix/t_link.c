@@ -191,7 +191,7 @@ CASE(link, hundreds_in_many_directories)
     EXPECT_CONTENT("f", "x");
 }
 
-CASE(link, counts_to_65000, .seconds = 60, .slow = true)
+CASE(link, counts_to_65000, .seconds = 120, .slow = true)
 {
     make_file("f", 0644, "x");
     char name[16];

@@ -82,6 +82,24 @@ const struct test_table test_tables[TABLES] = {
                     {"name", CLASS_TEXT, false, 60},
                     {"ino", CLASS_UINT, false, 700}},
     },
+    {
+        .name = "t5",
+        .ddl = "CREATE TABLE t5 (slot SMALLINT UNSIGNED, c CHAR(8), fl FLOAT, tu TINYINT UNSIGNED, "
+               "tn TINYINT, m VARCHAR(12) COLLATE utf8mb4_general_ci, PRIMARY KEY (slot, c) USING "
+               "BOTH, INDEX by_fl (fl), INDEX by_tn (tn, tu), INDEX by_m (m)) PARTITION BY "
+               "SLOT(slot)",
+        .lite = "CREATE TABLE t5 (slot INTEGER, c TEXT, fl REAL, tu INTEGER, tn INTEGER, m TEXT "
+                "COLLATE NOCASE, PRIMARY KEY (slot, c))",
+        .column_count = 6,
+        .key_count = 2,
+        .row_count = 300,
+        .columns = {{"slot", CLASS_UINT, false, 40},
+                    {"c", CLASS_TEXT, false, 12},
+                    {"fl", CLASS_DOUBLE, true, 30},
+                    {"tu", CLASS_UINT, true, 9},
+                    {"tn", CLASS_INT, true, 100},
+                    {"m", CLASS_FOLDED, true, 30}},
+    },
 };
 
 void fail(const char *format, ...)

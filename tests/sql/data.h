@@ -41,7 +41,7 @@ struct test_table {
     struct test_column columns[12];
 };
 
-enum { TABLES = 4 };
+enum { TABLES = 5 };
 extern const struct test_table test_tables[TABLES];
 
 struct random {

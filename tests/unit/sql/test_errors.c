@@ -205,6 +205,10 @@ FIXTURE_TEST(errors, ddl)
     check(fixture, "CREATE ^UNIQUE INDEX x ON t (i)", ERR_NOT_PUSHABLE,
           "unique secondary indexes are not supported: make it the primary key");
     check(fixture, "CREATE INDEX x ON ^zz (i)", ERR_TABLE_UNKNOWN, "no table fs.zz");
+    check(fixture, "DROP TABLE ^zz", ERR_TABLE_UNKNOWN, "no table fs.zz");
+    check(fixture, "DROP INDEX ^zz ON t", ERR_NOT_FOUND, "no index zz on table t");
+    check(fixture, "DROP INDEX ^`primary` ON t", ERR_INVALID,
+          "the primary key cannot be dropped: drop the table");
     check(fixture, "CREATE INDEX ^x ON t (i) USING HASH", ERR_INVALID,
           "a secondary index is ordered: only the primary key may be hashed");
     check(fixture, "CREATE TABLE ^x (a TEXT PRIMARY KEY)", ERR_INVALID,

@@ -72,10 +72,10 @@ static const struct value *sample_rows(void)
 Test(format, table_aligns_numbers_right_and_escapes_what_moves_the_cursor)
 {
     check(SQL_FORMAT_TABLE, sample_rows(), 2,
-          "   n  text                        d  when                     x\n"
-          "----  --------------------  -----  -----------------------  ----\n"
+          "   n  text                     d  when                     x\n"
+          "----  -------------------  -----  -----------------------  ----\n"
           " -12  a\\t\"é\",\\n\\ \\x01\\xff  -0.05  1970-01-01 00:00:01.500  00ab\n"
-          "NULL                         NULL  NULL                     NULL\n");
+          "NULL                        NULL  NULL                     NULL\n");
 }
 
 Test(format, text_separates_by_tabs)
