@@ -219,7 +219,8 @@ static enum err serving_start(struct serving *serving, const struct mount_option
     }
     const struct fs_config fs_config = {.db = serving->db,
                                         .data_dir = options->data ? options->data : data,
-                                        .relatime = !options->noatime};
+                                        .relatime =
+                                            !options->noatime && !has_option(options, "ro")};
     err = fs_open(&fs_config, &serving->fs, diag);
     if (!err) err = control_create(serving->db, serving->fs, store, &serving->control, diag);
     const struct mount_config mount_config = {

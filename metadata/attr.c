@@ -70,21 +70,47 @@ struct setattr {
     struct fs_attr *result;
 };
 
+/* What explicit times replaced in the open inode. */
+struct pending_times {
+    unsigned dirty;
+    int64_t atime;
+    int64_t mtime;
+};
+
 /* Explicit times are the open inode's, too: a later report must not undo them. */
-static void open_set_times(const struct setattr *setattr)
+static struct pending_times times_begin(const struct setattr *setattr)
 {
     struct open_inode *inode = setattr->inode;
-    if (!inode) return;
+    struct pending_times times = {0};
+    if (!inode) return times;
     pthread_mutex_lock(&inode->mutex);
     if (setattr->set & SET_ATIME) {
+        times.atime = inode->atime;
+        times.dirty |= inode->dirty & DIRTY_ATIME;
         inode->atime = setattr->atime;
         inode->dirty &= ~(unsigned)DIRTY_ATIME;
     }
     if (setattr->set & SET_MTIME) {
+        times.mtime = inode->mtime;
+        times.dirty |= inode->dirty & DIRTY_MTIME;
         inode->mtime = setattr->mtime;
         inode->dirty &= ~(unsigned)DIRTY_MTIME;
     }
     if (setattr->now > inode->ctime) inode->ctime = setattr->now;
+    pthread_mutex_unlock(&inode->mutex);
+    return times;
+}
+
+/* The row did not take them: what was pending before is so again, unless it was replaced since. */
+static void times_undo(const struct setattr *setattr, const struct pending_times *times)
+{
+    struct open_inode *inode = setattr->inode;
+    if (!inode || !times->dirty) return;
+    pthread_mutex_lock(&inode->mutex);
+    unsigned dirty = times->dirty & ~inode->dirty;
+    if (dirty & DIRTY_ATIME) inode->atime = times->atime;
+    if (dirty & DIRTY_MTIME) inode->mtime = times->mtime;
+    if (dirty) open_mark_dirty(inode, dirty);
     pthread_mutex_unlock(&inode->mutex);
 }
 
@@ -316,7 +342,8 @@ enum err fs_setattr(struct fs_client *client, const struct fs_caller *caller, ui
     if (set & FS_SET_SIZE) {
         if (attr->size > FS_FILE_SIZE_MAX) return ERR_EFBIG;
         enum err err = open_acquire(client, ino, &setattr.inode);
-        if (err) return err == ERR_EISDIR || err == ERR_ESTALE ? err : ERR_EINVAL;
+        if (err == ERR_ELOOP || err == ERR_ENXIO) return ERR_EINVAL;
+        if (err) return err;
         /* A new size is a change of data. */
         if (!(set & SET_MTIME)) setattr.set |= FS_SET_MTIME_NOW;
     } else if (set & (SET_ATIME | SET_MTIME)) {
@@ -325,14 +352,15 @@ enum err fs_setattr(struct fs_client *client, const struct fs_caller *caller, ui
     setattr.now = fs_now();
     setattr.atime = set & FS_SET_ATIME ? attr->atime_ns : setattr.now;
     setattr.mtime = set & FS_SET_MTIME ? attr->mtime_ns : setattr.now;
-    open_set_times(&setattr);
+    struct pending_times times = times_begin(&setattr);
+    uint64_t epoch = open_epoch(client->fs);
     bool simple = setattr.set && !(setattr.set & ~(unsigned)SET_SIMPLE);
     enum err err =
         simple ? setattr_simple_again(client, &setattr) : setattr_full_again(client, &setattr);
+    if (err) times_undo(&setattr, &times);
     if (setattr.inode) open_put(setattr.inode);
     if (err) return err;
-    if (!open_overlay(client->fs, open_epoch(client->fs), &result))
-        return fs_getattr(client, ino, ret_attr);
+    if (!open_overlay(client->fs, epoch, &result)) return fs_getattr(client, ino, ret_attr);
     attr_publish(&result);
     *ret_attr = result;
     return ERR_NONE;

@@ -17,22 +17,19 @@
  * Errors of syncing are kept per file and reported once to every handle, as Linux does. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/falloc.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <linux/fs.h>
-
+#include "metadata/data.h"
 #include "metadata/device.h"
 #include "metadata/fd.h"
 #include "metadata/io.h"
 #include "metadata/open.h"
-#include "metadata/orphan.h"
 
-#define FS_NOATIME 0x80 /* FS_NOATIME_FL */
 #define DAY_NS (INT64_C(86400) * 1000000000)
 
 /* ---- sizes and times ---- */
@@ -43,7 +40,7 @@ static void file_touch_atime(struct open_inode *inode, const struct fs_file *fil
     if (!inode->fs->relatime || (file->flags & O_NOATIME)) return;
     pthread_mutex_lock(&inode->mutex);
     int64_t now = fs_now();
-    bool due = !(inode->flags & FS_NOATIME) &&
+    bool due = !(inode->flags & FS_NOATIME_FL) &&
                (inode->atime <= inode->mtime || inode->atime <= inode->ctime ||
                 inode->atime < now - DAY_NS);
     if (due) {
@@ -54,7 +51,7 @@ static void file_touch_atime(struct open_inode *inode, const struct fs_file *fil
 }
 
 /* A change of data ended: the size is at least `end`, unless a truncation came in between. */
-static void changed(struct open_inode *inode, int fd, uint64_t end, uint64_t truncate_count)
+void data_changed(struct open_inode *inode, int fd, uint64_t end, uint64_t truncate_count)
 {
     struct stat stat;
     bool known = fstat(fd, &stat) == 0;
@@ -135,7 +132,7 @@ static enum err cut(struct fs_client *client, struct open_inode *inode)
 }
 
 /* cut() again as long as truncations come in between. */
-static enum err cut_all(struct fs_client *client, struct open_inode *inode)
+enum err data_cut_held(struct fs_client *client, struct open_inode *inode)
 {
     enum err err;
     do
@@ -147,19 +144,14 @@ static enum err cut_all(struct fs_client *client, struct open_inode *inode)
 enum err data_cut(struct fs_client *client, struct open_inode *inode)
 {
     pthread_rwlock_wrlock(&inode->data);
-    enum err err = cut_all(client, inode);
+    enum err err = data_cut_held(client, inode);
     pthread_rwlock_unlock(&inode->data);
     return err;
 }
 
 /* ---- reading ---- */
 
-struct extent {
-    uint64_t size;  /* of the file */
-    uint64_t bound; /* the object counts up to here */
-};
-
-static struct extent extent_of(struct open_inode *inode)
+struct extent data_extent(struct open_inode *inode)
 {
     pthread_mutex_lock(&inode->mutex);
     struct extent extent = {.size = inode->size, .bound = inode->size};
@@ -186,7 +178,7 @@ static enum err read_object(int fd, uint8_t *bytes, uint64_t offset, uint64_t si
 static enum err run_read(struct fs_io *io)
 {
     struct open_inode *inode = io->file->inode;
-    struct extent extent = extent_of(inode);
+    struct extent extent = data_extent(inode);
     io->result = 0;
     if (io->offset >= extent.size || io->size == 0) return ERR_NONE;
     uint64_t size = extent.size - io->offset < io->size ? extent.size - io->offset : io->size;
@@ -213,7 +205,7 @@ static bool read_at_once(struct fs_io *io)
     struct open_inode *inode = io->file->inode;
     if (pthread_rwlock_tryrdlock(&inode->data)) return false;
     bool done = false;
-    struct extent extent = extent_of(inode);
+    struct extent extent = data_extent(inode);
     if (io->offset >= extent.size || io->size == 0) {
         io->result = 0;
         done = true;
@@ -244,7 +236,7 @@ static bool reads(const struct fs_file *file)
     return (file->flags & O_ACCMODE) != O_WRONLY;
 }
 
-static uint64_t truncate_count(struct open_inode *inode)
+uint64_t data_truncate_count(struct open_inode *inode)
 {
     pthread_mutex_lock(&inode->mutex);
     uint64_t count = inode->truncate_count;
@@ -255,11 +247,11 @@ static uint64_t truncate_count(struct open_inode *inode)
 static enum err run_write(struct fs_client *client, struct fs_io *io)
 {
     struct open_inode *inode = io->file->inode;
-    enum err err = cut_all(client, inode);
+    enum err err = data_cut_held(client, inode);
     if (err) return err;
-    uint64_t cuts = truncate_count(inode);
+    uint64_t cuts = data_truncate_count(inode);
     uint64_t offset =
-        (io->file->flags & O_APPEND) && !io->at_offset ? extent_of(inode).size : io->offset;
+        (io->file->flags & O_APPEND) && !io->at_offset ? data_extent(inode).size : io->offset;
     io->result = 0;
     if (io->size == 0) return ERR_NONE;
     if (offset >= FS_FILE_SIZE_MAX) return ERR_EFBIG;
@@ -279,7 +271,7 @@ static enum err run_write(struct fs_client *client, struct fs_io *io)
             err = object_err(errno);
     }
     if (done) {
-        changed(inode, fd, offset + done, cuts);
+        data_changed(inode, fd, offset + done, cuts);
         err = ERR_NONE; /* a part is a success; the rest gets the error when it is tried again */
     }
     fd_release(inode);
@@ -349,194 +341,7 @@ static enum err run_fsync(struct fs_client *client, struct fs_io *io)
     return err ? err : recorded;
 }
 
-/* ---- fallocate ---- */
-
-static enum err fallocate_object(int fd, int mode, uint64_t offset, uint64_t size)
-{
-    int result;
-    do
-        result = fallocate(fd, mode, (off_t)offset, (off_t)size);
-    while (result && errno == EINTR);
-    if (result && errno == EOPNOTSUPP && (mode & FALLOC_FL_ZERO_RANGE)) {
-        /* Zeros are zeros, allocated or not. */
-        do
-            result = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-                               (off_t)size);
-        while (result && errno == EINTR);
-    }
-    return result ? object_err(errno) : ERR_NONE;
-}
-
-static enum err run_fallocate(struct fs_client *client, struct fs_io *io)
-{
-    struct open_inode *inode = io->file->inode;
-    const int keep = FALLOC_FL_KEEP_SIZE;
-    if (io->mode != 0 && io->mode != keep && io->mode != (FALLOC_FL_PUNCH_HOLE | keep) &&
-        io->mode != FALLOC_FL_ZERO_RANGE && io->mode != (FALLOC_FL_ZERO_RANGE | keep))
-        return ERR_EOPNOTSUPP;
-    if (io->size == 0 || io->offset > INT64_MAX) return ERR_EINVAL;
-    if (io->size > FS_FILE_SIZE_MAX || io->offset > FS_FILE_SIZE_MAX - io->size) return ERR_EFBIG;
-    if ((inode->flags & FS_APPEND_FL) && (io->mode & ~keep)) return ERR_EPERM;
-    enum err err = cut_all(client, inode);
-    if (err) return err;
-    uint64_t cuts = truncate_count(inode);
-    bool punch = (io->mode & FALLOC_FL_PUNCH_HOLE) != 0;
-    int fd;
-    err = fd_acquire(inode, !punch, &fd);
-    if (err == ERR_NOT_FOUND && punch) return ERR_NONE; /* all of it is a hole */
-    if (err) return err == ERR_NOT_FOUND ? ERR_EIO : err;
-    err = fallocate_object(fd, io->mode, io->offset, io->size);
-    if (!err) changed(inode, fd, io->mode & keep ? 0 : io->offset + io->size, cuts);
-    fd_release(inode);
-    return err;
-}
-
-/* ---- holes ---- */
-
-static enum err run_seek(struct fs_io *io)
-{
-    struct open_inode *inode = io->file->inode;
-    if (io->mode != SEEK_DATA && io->mode != SEEK_HOLE) return ERR_EINVAL;
-    struct extent extent = extent_of(inode);
-    if (io->offset >= extent.size) return ERR_ENXIO;
-    bool hole = io->mode == SEEK_HOLE;
-    off_t found = -1;
-    if (io->offset < extent.bound) {
-        int fd;
-        enum err err = fd_acquire(inode, false, &fd);
-        if (err && err != ERR_NOT_FOUND) return err;
-        if (!err) {
-            found = lseek(fd, (off_t)io->offset, io->mode);
-            int number = errno;
-            fd_release(inode);
-            if (found < 0 && number != ENXIO) return object_err(number);
-        }
-    }
-    /* Behind what the object has there is nothing but hole. */
-    if (found < 0 || (!hole && (uint64_t)found >= extent.bound)) {
-        if (!hole) return ERR_ENXIO;
-        found = (off_t)io->offset;
-    }
-    io->result = (uint64_t)found < extent.size ? (uint64_t)found : extent.size;
-    return ERR_NONE;
-}
-
-/* ---- copying ---- */
-
-enum { COPY_BUFFER_SIZE = 1 << 18 };
-
-/* Where the device cannot copy by itself. */
-static enum err copy_through_memory(int from, uint64_t from_offset, int to, uint64_t to_offset,
-                                    uint64_t size, uint64_t *ret_done)
-{
-    uint8_t *buffer = malloc(COPY_BUFFER_SIZE);
-    if (!buffer) return ERR_NO_MEMORY;
-    uint64_t done = 0;
-    enum err err = ERR_NONE;
-    while (done < size && !err) {
-        size_t want = size - done < COPY_BUFFER_SIZE ? size - done : COPY_BUFFER_SIZE;
-        ssize_t got = pread(from, buffer, want, (off_t)(from_offset + done));
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) err = object_err(errno);
-        if (got <= 0) break;
-        for (ssize_t at = 0; at < got && !err;) {
-            ssize_t put = pwrite(to, buffer + at, (size_t)(got - at),
-                                 (off_t)(to_offset + done + (uint64_t)at));
-            if (put > 0)
-                at += put;
-            else if (put == 0 || errno != EINTR)
-                err = put ? object_err(errno) : ERR_EIO;
-        }
-        if (!err) done += (uint64_t)got;
-    }
-    free(buffer);
-    *ret_done = done;
-    return done ? ERR_NONE : err;
-}
-
-/* Copies what the source object has of the range; fewer bytes at its end. */
-static enum err copy_objects(int from, uint64_t from_offset, int to, uint64_t to_offset,
-                             uint64_t size, uint64_t *ret_done)
-{
-    uint64_t done = 0;
-    while (done < size) {
-        off_t in = (off_t)(from_offset + done);
-        off_t out = (off_t)(to_offset + done);
-        ssize_t got = copy_file_range(from, &in, to, &out, size - done, 0);
-        if (got < 0 && errno == EINTR) continue;
-        if (got == 0) break;
-        if (got < 0) {
-            uint64_t rest = 0;
-            enum err err = errno == ENOSPC && done
-                               ? ERR_NONE
-                               : copy_through_memory(from, from_offset + done, to, to_offset + done,
-                                                     size - done, &rest);
-            *ret_done = done + rest;
-            return *ret_done ? ERR_NONE : err;
-        }
-        done += (uint64_t)got;
-    }
-    *ret_done = done;
-    return ERR_NONE;
-}
-
-/* The target gets `size` bytes: `there` of them from the source's object, the others zero. */
-static enum err copy_range(struct fs_io *io, uint64_t size, uint64_t there, uint64_t cuts)
-{
-    struct open_inode *from = io->file->inode;
-    struct open_inode *to = io->to->inode;
-    int from_fd = -1;
-    int to_fd;
-    enum err err = there ? fd_acquire(from, false, &from_fd) : ERR_NOT_FOUND;
-    if (err == ERR_NOT_FOUND) there = 0;
-    if (err && err != ERR_NOT_FOUND) return err;
-    err = fd_acquire(to, true, &to_fd);
-    if (err) {
-        err = err == ERR_NOT_FOUND ? ERR_EIO : err;
-        goto release_from;
-    }
-    uint64_t copied = 0;
-    if (there) err = copy_objects(from_fd, io->offset, to_fd, io->to_offset, there, &copied);
-    /* A short copy of what is there: the source's object ended, and zeros follow, unless there is
-     * no space. */
-    struct stat stat;
-    if (!err && copied < there && fstat(from_fd, &stat)) err = object_err(errno);
-    bool partial = !err && copied < there && io->offset + copied < (uint64_t)stat.st_size;
-    uint64_t zeros = partial ? 0 : size - copied;
-    if (!err && zeros)
-        err = fallocate_object(to_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                               io->to_offset + copied, zeros);
-    if (!err) {
-        io->result = copied + zeros;
-        changed(to, to_fd, io->to_offset + io->result, cuts);
-    }
-    fd_release(to);
-release_from:
-    if (from_fd >= 0) fd_release(from);
-    return err;
-}
-
-static enum err run_copy(struct fs_client *client, struct fs_io *io)
-{
-    struct open_inode *from = io->file->inode;
-    struct open_inode *to = io->to->inode;
-    if (io->to->flags & O_APPEND) return ERR_EBADF;
-    enum err err = cut_all(client, to);
-    if (err) return err;
-    uint64_t cuts = truncate_count(to);
-    struct extent extent = extent_of(from);
-    io->result = 0;
-    if (io->offset >= extent.size || io->size == 0) return ERR_NONE;
-    uint64_t size = extent.size - io->offset < io->size ? extent.size - io->offset : io->size;
-    if (io->to_offset > FS_FILE_SIZE_MAX || size > FS_FILE_SIZE_MAX - io->to_offset)
-        return ERR_EFBIG;
-    if (from == to && io->offset < io->to_offset + size && io->to_offset < io->offset + size)
-        return ERR_EINVAL;
-    uint64_t there = extent.bound <= io->offset         ? 0
-                     : extent.bound - io->offset < size ? extent.bound - io->offset
-                                                        : size;
-    return copy_range(io, size, there, cuts);
-}
+/* ---- operations ---- */
 
 /* Both locks, the lower address first. */
 static void copy_lock(struct open_inode *from, struct open_inode *to)
@@ -551,8 +356,6 @@ static void copy_unlock(struct open_inode *from, struct open_inode *to)
     pthread_rwlock_unlock(&to->data);
     if (from != to) pthread_rwlock_unlock(&from->data);
 }
-
-/* ---- operations ---- */
 
 static bool syncs(const struct fs_file *file)
 {
@@ -578,18 +381,18 @@ void io_run(struct fs_client *client, struct fs_io *io)
         break;
     case IO_FALLOCATE:
         pthread_rwlock_wrlock(&inode->data);
-        err = run_fallocate(client, io);
+        err = data_fallocate(client, io);
         pthread_rwlock_unlock(&inode->data);
         if (!err && syncs(io->file)) err = run_fsync(client, io);
         break;
     case IO_SEEK:
         pthread_rwlock_rdlock(&inode->data);
-        err = run_seek(io);
+        err = data_seek(io);
         pthread_rwlock_unlock(&inode->data);
         break;
     case IO_COPY:
         copy_lock(inode, io->to->inode);
-        err = run_copy(client, io);
+        err = data_copy(client, io);
         copy_unlock(inode, io->to->inode);
         if (!err && io->result) file_touch_atime(inode, io->file);
         break;

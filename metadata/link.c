@@ -53,12 +53,13 @@ enum err fs_link(struct fs_client *client, uint64_t ino, uint64_t parent, const 
     enum err err = name_check_new(client->fs, name, ERR_EEXIST, &checked);
     if (err) return err;
     struct fs_attr attr;
+    uint64_t epoch = open_epoch(client->fs);
     struct retry retry = {0};
     do
         err = link_attempt(client, ino, parent, &checked, &attr);
     while (client_again(client, &retry, &err));
     if (err) return err;
-    if (!open_overlay(client->fs, open_epoch(client->fs), &attr)) {
+    if (!open_overlay(client->fs, epoch, &attr)) {
         err = fs_getattr(client, ino, &attr);
         if (err) return err;
     }

@@ -158,7 +158,8 @@ static enum err emit_at(struct building *building, struct bound *node, uint32_t 
     enum err err = emit_expr(&building->emitter, node, ret_expr);
     if (err == ERR_TOO_BIG)
         return diag_set_at(building->plan->diag, err, position,
-                           "the expression has more than %d operations", EXPR_INS_MAX);
+                           "the expression is too big: at most %d operations and %d constants",
+                           EXPR_INS_MAX, EXPR_CONSTS_MAX);
     if (err) return diag_set(building->plan->diag, err, "%s", err_text(err));
     return ERR_NONE;
 }

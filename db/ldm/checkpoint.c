@@ -32,7 +32,8 @@ struct slot {
     struct checkpoint *checkpoint;
     struct buf raw;
     struct block_head head; /* but for codec and sizes */
-    enum err err; /* of the jobs up to this one: what a later job finds is not looked at by done() */
+    enum err
+        err; /* of the jobs up to this one: what a later job finds is not looked at by done() */
     bool busy;
 };
 

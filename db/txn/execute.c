@@ -15,7 +15,6 @@
 #include "db/ldm/expr.h"
 #include "db/wire/value_codec.h"
 
-#define fragment_prefetch_row(fragment, row, columns, count) ((void)0)
 enum { OUTPUT_SIZE_MAX = PROGRAM_REPLY_SIZE_MAX - PROGRAM_REPLY_HEADER_SIZE };
 
 struct step_state {
@@ -226,7 +225,6 @@ static enum err step_fetch(struct run *run, bool *ret_there)
         return step->flags & STEP_OPTIONAL ? ERR_NONE : step->on_err;
     }
     if (err) return err;
-    fragment_prefetch_row(run->fragment, run->row, step->outputs, step->output_count);
     err = row_keep(run);
     if (!err) err = guards_check(run);
     if (!err) err = row_lock(run);
@@ -326,8 +324,7 @@ static enum err run_upsert(struct run *run)
 enum { SCAN_BATCH = 16 };
 
 /* Rows of a scan that are handled together, so that the cache misses of one overlap with those of
- * the others: first the scanned rows are fetched ahead, then what their lookups need, then the
- * looked-up rows. */
+ * the others: the looked-up table's index is fetched ahead for all of them. */
 struct scan_batch {
     uint32_t count;
     uint32_t rows[SCAN_BATCH];
@@ -338,18 +335,14 @@ struct scan_batch {
 
 /* The next rows of the cursor, at most `limit`. ERR_END and other errors come after the rows before
  * them. */
-static enum err batch_fill(const struct run *run, struct index_cursor *cursor, uint32_t limit,
-                           struct scan_batch *batch)
+static enum err batch_fill(struct index_cursor *cursor, uint32_t limit, struct scan_batch *batch)
 {
-    const struct step *step = run->step;
     batch->count = 0;
     while (batch->count < SCAN_BATCH && batch->count < limit) {
         uint32_t row;
         enum err err = index_cursor_next(cursor, &row);
         if (err) return err;
         batch->rows[batch->count++] = row;
-        fragment_prefetch_row(run->fragment, row, step->outputs, step->output_count);
-        if (step->lookup_table) fragment_prefetch_row(run->fragment, row, &step->lookup_column, 1);
     }
     return ERR_NONE;
 }
@@ -381,9 +374,6 @@ static enum err batch_lookup(const struct run *run, struct scan_batch *batch)
             batch->lookups[i] = NULL;
         else if (err)
             return err;
-        else
-            fragment_prefetch_row(batch->lookups[i], batch->lookup_rows[i], step->lookup_outputs,
-                                  step->lookup_output_count);
     }
     return ERR_NONE;
 }
@@ -431,7 +421,7 @@ static enum err scan_rows(struct run *run, struct index_cursor *cursor, uint32_t
     enum err end = ERR_NONE;
     while (count < step->limit && !end) {
         struct scan_batch batch;
-        end = batch_fill(run, cursor, step->limit - count, &batch);
+        end = batch_fill(cursor, step->limit - count, &batch);
         enum err err = step->lookup_table ? batch_lookup(run, &batch) : ERR_NONE;
         if (!err) err = batch_output(run, &batch, &count);
         if (err == ERR_END) break;

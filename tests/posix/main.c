@@ -19,6 +19,8 @@ static int usage(FILE *file, int status)
           "  --seed N            of the random operations\n"
           "  --prepare           make DIR/read-only, for --read-only\n"
           "  --read-only         the cases for a file system mounted read-only\n"
+          "  --populate          make DIR/kept, a tree of everything\n"
+          "  --describe          print what can be seen of it, to be compared later\n"
           "  --list              print the names of the cases\n"
           "  --verbose           print every case, with its checks and its time\n"
           "\n"
@@ -41,25 +43,29 @@ static bool parse_seed(const char *text, uint64_t *ret_seed)
 
 int main(int argc, char **argv)
 {
-    enum { ONLY = 256, WITHOUT, QUICK, KNOWN, SEED, PREPARE, READ_ONLY, LIST, VERBOSE, HELP };
-    static const struct option long_options[] = {{"only", required_argument, NULL, ONLY},
-                                                 {"without", required_argument, NULL, WITHOUT},
-                                                 {"quick", no_argument, NULL, QUICK},
-                                                 {"known", required_argument, NULL, KNOWN},
-                                                 {"seed", required_argument, NULL, SEED},
-                                                 {"prepare", no_argument, NULL, PREPARE},
-                                                 {"read-only", no_argument, NULL, READ_ONLY},
-                                                 {"list", no_argument, NULL, LIST},
-                                                 {"verbose", no_argument, NULL, VERBOSE},
-                                                 {"help", no_argument, NULL, HELP},
-                                                 {0}};
+    enum { ONLY = 256, WITHOUT, QUICK, KNOWN, SEED, READ_ONLY, VERBOSE, HELP };
+    enum { RUN, LIST, PREPARE, POPULATE, DESCRIBE };
+    int action = RUN;
+    const struct option long_options[] = {{"only", required_argument, NULL, ONLY},
+                                          {"without", required_argument, NULL, WITHOUT},
+                                          {"quick", no_argument, NULL, QUICK},
+                                          {"known", required_argument, NULL, KNOWN},
+                                          {"seed", required_argument, NULL, SEED},
+                                          {"prepare", no_argument, &action, PREPARE},
+                                          {"populate", no_argument, &action, POPULATE},
+                                          {"describe", no_argument, &action, DESCRIBE},
+                                          {"read-only", no_argument, NULL, READ_ONLY},
+                                          {"list", no_argument, &action, LIST},
+                                          {"verbose", no_argument, NULL, VERBOSE},
+                                          {"help", no_argument, NULL, HELP},
+                                          {0}};
     /* Without what a sanitizer does at the end of a process: it may run with another identity. */
     if (argc > 1 && strcmp(argv[1], "exec-helper") == 0) _exit(exec_helper(argc, argv));
     struct runner_options options = {.seed = (uint64_t)time(NULL)};
-    bool list = false;
-    bool prepare = false;
     for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
         switch (option) {
+        case 0:
+            break; /* an action */
         case ONLY:
             if (options.only_count == 64) return usage(stderr, 2);
             options.only[options.only_count++] = optarg;
@@ -77,14 +83,8 @@ int main(int argc, char **argv)
         case SEED:
             if (!parse_seed(optarg, &options.seed)) return usage(stderr, 2);
             break;
-        case PREPARE:
-            prepare = true;
-            break;
         case READ_ONLY:
             options.read_only = true;
-            break;
-        case LIST:
-            list = true;
             break;
         case VERBOSE:
             options.verbose = true;
@@ -95,8 +95,17 @@ int main(int argc, char **argv)
             return usage(stderr, 2);
         }
     }
-    if (list) return runner_list(&options);
+    if (action == LIST) return runner_list(&options);
     if (argc - optind != 1) return usage(stderr, 2);
     options.dir = argv[optind];
-    return prepare ? readonly_prepare(options.dir) : runner_run(&options);
+    switch (action) {
+    case PREPARE:
+        return readonly_prepare(options.dir);
+    case POPULATE:
+        return kept_populate(options.dir, options.seed);
+    case DESCRIBE:
+        return kept_describe(options.dir);
+    default:
+        return runner_run(&options);
+    }
 }

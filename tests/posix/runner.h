@@ -23,6 +23,9 @@ int runner_run(const struct runner_options *options);
 int runner_list(const struct runner_options *options);
 /* Makes the tree that --read-only works in (t_readonly.c). */
 int readonly_prepare(const char *dir);
+/* Makes DIR/kept; prints what can be seen of it (kept.c). */
+int kept_populate(const char *dir, uint64_t seed);
+int kept_describe(const char *dir);
 /* Why the case fails on that file system, or NULL. */
 const char *known_difference(const char *fs, const char *group, const char *name);
 

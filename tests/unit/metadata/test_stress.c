@@ -191,6 +191,60 @@ Test(stress, mixed_operations_with_four_workers, .timeout = 600)
     mixed_with(4);
 }
 
+/* The same on the engine's own threads, as a mount runs them: each waits for the others, and serves
+ * them while it waits. */
+struct posted {
+    struct worker worker;
+    uint16_t index;
+    sem_t done;
+};
+
+static void run_posted(void *context)
+{
+    struct posted *posted = context;
+    OK(db_client_on_worker(s.db, posted->index, &posted->worker.db));
+    OK(fs_client_create(s.fs, posted->worker.db, &posted->worker.c));
+    mixed(&posted->worker);
+    fs_client_destroy(posted->worker.c);
+    db_client_destroy(posted->worker.db);
+    sem_post(&posted->done);
+}
+
+static void mixed_on_workers(uint16_t workers)
+{
+    struct posted posted[4];
+    open_store(workers);
+    memset(posted, 0, sizeof(posted));
+    for (uint16_t i = 0; i < workers; i++) {
+        posted[i].worker.random = 31u * i + 7;
+        posted[i].worker.rounds = 2000;
+        posted[i].index = i;
+        sem_init(&posted[i].done, 0, 0);
+        OK(db_post(s.db, i, run_posted, &posted[i]));
+    }
+    for (uint16_t i = 0; i < workers; i++) {
+        sem_wait(&posted[i].done);
+        sem_destroy(&posted[i].done);
+        cr_assert_gt(posted[i].worker.done, 0);
+    }
+    close_store();
+}
+
+Test(stress, mixed_operations_on_one_worker_itself, .timeout = 600)
+{
+    mixed_on_workers(1);
+}
+
+Test(stress, mixed_operations_on_two_workers_themselves, .timeout = 600)
+{
+    mixed_on_workers(2);
+}
+
+Test(stress, mixed_operations_on_four_workers_themselves, .timeout = 600)
+{
+    mixed_on_workers(4);
+}
+
 /* Directories are moved into each other from all sides: without care that makes cycles at once. */
 static uint64_t movable[DIRS];
 

@@ -240,7 +240,7 @@ Test(partition, a_failed_allocation_leaves_the_old_catalog_in_force)
 {
     struct fixture fx;
     fixture_init(&fx);
-    fill(&fx, 1500);
+    fill(&fx, 600);
     struct catalog *catalog = with_index(fx.store.catalog);
     catalog->next_table_id--;
     struct table_def *table = test_table(catalog, "more");
@@ -265,6 +265,6 @@ Test(partition, a_failed_allocation_leaves_the_old_catalog_in_force)
     cr_assert_gt(failures, 8);
     catalog_destroy(fx.store.catalog);
     fx.store.catalog = catalog;
-    cr_assert_eq(count_by_n(&fx, 3, TS_LATEST), 1500 / 7 + 1);
+    cr_assert_eq(count_by_n(&fx, 3, TS_LATEST), 600 / 7 + 1);
     fixture_fini(&fx);
 }

@@ -38,9 +38,11 @@ enum { OWNER_UID, OWNER_NAME };
 enum { BLOB_ID, BLOB_BODY };
 enum { TABLE_INODE = 1, TABLE_DENTRY = 2, TABLE_OWNER = 3, TABLE_BLOB = 4 };
 
+enum harness_kind { MESSAGE_ROWS, MESSAGE_MOVE, MESSAGE_MOVED };
+
 struct harness_message {
     struct harness_message *next;
-    enum { MESSAGE_ROWS, MESSAGE_MOVE, MESSAGE_MOVED } kind;
+    enum harness_kind kind;
     uint16_t from;
     uint16_t to;
     enum err err;
@@ -226,8 +228,8 @@ static inline uint32_t cluster_insert(struct cluster *cluster, uint32_t table_id
 
 /* ---- the network ---- */
 
-static inline enum err harness_send(struct cluster_worker *worker, int kind, uint16_t to,
-                                    enum err err, const struct buf *body)
+static inline enum err harness_send(struct cluster_worker *worker, enum harness_kind kind,
+                                    uint16_t to, enum err err, const struct buf *body)
 {
     struct cluster *cluster = worker->cluster;
     struct harness_message *message = malloc(sizeof(*message) + body->size);

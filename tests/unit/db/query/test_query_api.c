@@ -1,5 +1,6 @@
 /* Queries through the client library, on a real node with one, two and four workers. */
 #include <pthread.h>
+#include <unistd.h>
 #include <stdatomic.h>
 
 #include "tests/unit/db/api/fixture.h"
@@ -216,6 +217,11 @@ Test(query_api, a_snapshot_never_sees_half_a_transaction)
         pthread_t threads[2];
         for (int i = 0; i < 2; i++)
             cr_assert_eq(pthread_create(&threads[i], NULL, transfer, &transfers[i]), 0);
+        /* On a busy machine the rounds may be over before a thread has begun. */
+        for (int i = 0; i < 2; i++)
+            for (int waited_ms = 0; atomic_load(&transfers[i].done) == 0 && waited_ms < 20000;
+                 waited_ms++)
+                usleep(1000);
         struct builder b;
         build_total(&b, f.account);
         uint64_t last_ts = 0;

@@ -1,0 +1,60 @@
+/* A device without space: writes say so, nothing else suffers. Needs to mount a small tmpfs in a
+ * namespace of its own, so it is skipped for ordinary users. */
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mount.h>
+
+#include "checker.h"
+
+Test(full, a_full_device_is_enospc_and_recovers, .timeout = 120)
+{
+    static struct store s;
+    if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+        cr_skip_test("cannot have a mount namespace");
+    s = (struct store){.workers = 1, .relatime = true};
+    strcpy(s.dir, "/tmp/trellis-fs-XXXXXX");
+    cr_assert(mkdtemp(s.dir));
+    snprintf(s.db_dir, sizeof(s.db_dir), "%s/db", s.dir);
+    snprintf(s.data_dir, sizeof(s.data_dir), "%s/data", s.dir);
+    cr_assert_eq(mkdir(s.data_dir, 0700), 0);
+    if (mount("tmpfs", s.data_dir, "tmpfs", 0, "size=512k")) {
+        store_remove(&s);
+        cr_skip_test("cannot mount a tmpfs");
+    }
+    store_open(&s);
+    struct fs_attr attr;
+    struct fs_file *file;
+    static char bytes[65536];
+    memset(bytes, 'x', sizeof(bytes));
+    OK(fs_create_file(s.c, &root, 1, "big", 0600, O_RDWR, &attr, &file));
+    enum err err = ERR_NONE;
+    uint64_t written = 0;
+    while (!err && written < 1 << 20) {
+        struct waited_io w = {
+            .io = {.file = file, .offset = written, .size = sizeof(bytes), .bytes = bytes}};
+        uint64_t done = 0;
+        err = io_wait(&s, &w, fs_write, &done);
+        written += err ? 0 : done;
+    }
+    cr_assert_eq(err, ERR_ENOSPC);
+    cr_assert_gt(written, 0);
+    cr_assert_eq(attr_of(&s, attr.ino).size, written);
+    /* Names need no space on the device. */
+    make_file(&s, 1, "small");
+    (void)make_dir(&s, 1, "d");
+    struct fs_statfs statfs;
+    OK(fs_statfs(s.c, &statfs));
+    cr_assert_lt(statfs.bytes_available, 8192);
+    OK(fs_unlink(s.c, &root, 1, "big"));
+    OK(fs_release_file(s.c, file));
+    fs_forget(s.c, attr.ino, 1);
+    background_drain(s.fs);
+    OK(fs_create_file(s.c, &root, 1, "again", 0600, O_RDWR, &attr, &file));
+    write_at(&s, file, 0, bytes, sizeof(bytes));
+    OK(fs_release_file(s.c, file));
+    check_tree(&s, false);
+    store_close(&s);
+    cr_assert_eq(umount(s.data_dir), 0);
+    store_remove(&s);
+}
