@@ -260,7 +260,7 @@ static enum err setattr_run(struct fs_client *client, const struct setattr *seta
     if (next->uid != row->uid || next->gid != row->gid) {
         usage_remove(client, slot, step);
         usage_add(client, slot, next);
-    } else if (next->size != row->size) {
+    } else if (next->size != row->size || next->blocks != row->blocks) {
         usage_resize(client, slot, step, next->size, next->blocks);
     }
     if (truncation && truncation->cut) add_cut(client, &key, truncation->to, setattr->now);

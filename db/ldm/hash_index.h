@@ -1,8 +1,9 @@
 /* Private to db/ldm: a hash index from 64-bit key hashes to row numbers.
  *
- * Buckets of one cache line hold up to 10 entries of a 32-bit row number and 16 bits of the hash; growth is linear hashing,
- * one bucket split at a time, so no insert ever pays for a whole rehash; overflowing buckets chain from a pool. About 8 bytes per row. The
- * owner compares keys: entries with an equal tag are candidates. */
+ * Buckets of one cache line hold up to 10 entries of a 32-bit row number and 16 bits of the hash;
+ * growth is linear hashing, one bucket split at a time, so no insert ever pays for a whole rehash;
+ * overflowing buckets chain from a pool. About 8 bytes per row. The owner compares keys: entries
+ * with an equal tag are candidates. */
 #ifndef DB_LDM_HASH_INDEX_H
 #define DB_LDM_HASH_INDEX_H
 

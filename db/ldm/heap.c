@@ -40,7 +40,8 @@ const uint8_t *page_var(const struct page *page, uint32_t ref, uint32_t *ret_siz
         return page->blobs[at]->bytes;
     }
     *ret_size = size;
-    return page->heap + at;
+    /* A page of empty values has no heap. */
+    return size ? page->heap + at : (const uint8_t *)"";
 }
 
 void page_var_free(struct fragment *fragment, struct page *page, uint32_t ref)

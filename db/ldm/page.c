@@ -283,8 +283,14 @@ uint32_t fragment_page_count(const struct fragment *fragment)
 
 struct value fragment_value(const struct fragment *fragment, uint32_t row, uint16_t column)
 {
+    return row_value(fragment, row, column);
+}
+
+void fragment_prefetch_row(const struct fragment *fragment, uint32_t row, const uint16_t *columns,
+                           uint32_t count)
+{
     const struct page *page = row_page(fragment, row);
-    const struct column_layout *layout = &fragment->layouts[column];
     uint32_t slot = row_slot(row);
-    return page_value(page, layout, page_raw(page, layout, slot), page_is_null(page, layout, slot));
+    for (uint32_t i = 0; i < count; i++)
+        __builtin_prefetch(page_raw(page, &fragment->layouts[columns[i]], slot));
 }

@@ -410,7 +410,7 @@ static enum step_result report_idle(struct query_exec *exec)
     for (uint16_t w = 0; w < exec->host.worker_count; w++)
         buf_put_u64(&exec->buf, exec->moves_sent ? exec->moves_sent[w] : 0);
     exec->idle_told = true;
-    return exec_rows_send(exec, ERR_NONE);
+    return exec_rows_send(exec);
 }
 
 /* Nothing is left in the boxes: send what was collected, then the results. */
@@ -429,7 +429,7 @@ static enum step_result step_end(struct query_exec *exec)
     if (result == STEP_FAILED || !end) return result;
     exec_rows_begin(exec, QUERY_ROWS_DONE);
     exec->done = true;
-    return exec_rows_send(exec, ERR_NONE);
+    return exec_rows_send(exec);
 }
 
 static enum step_result step(struct query_exec *exec)
@@ -450,15 +450,6 @@ static enum step_result step(struct query_exec *exec)
     return boxes_are_empty(exec) ? step_end(exec) : STEP_NOTHING;
 }
 
-static void report_failure(struct query_exec *exec)
-{
-    exec->done = true;
-    exec_rows_begin(exec, QUERY_ROWS_FAILED);
-    buf_put_bytes(&exec->buf, exec->diag.text, strlen(exec->diag.text));
-    if (exec->buf.failed) return; /* the coordinator asks again when nothing comes; see service.c */
-    (void)!exec->host.send_rows(exec->host.context, exec->err, &exec->buf);
-}
-
 enum query_exec_state query_exec_run(struct query_exec *exec, uint64_t deadline_ns)
 {
     if (exec->done) return QUERY_EXEC_DONE;
@@ -472,8 +463,7 @@ enum query_exec_state query_exec_run(struct query_exec *exec, uint64_t deadline_
         if (result == STEP_NOTHING) return QUERY_EXEC_WAIT;
         if (exec->host.monotonic_ns(exec->host.context) >= deadline_ns) return QUERY_EXEC_MORE;
     }
-    report_failure(exec);
-    return QUERY_EXEC_DONE;
+    return QUERY_EXEC_FAILED;
 }
 
 void query_exec_more(struct query_exec *exec, const uint8_t *body, size_t size)
@@ -494,6 +484,11 @@ void query_exec_fail(struct query_exec *exec, enum err err, const char *reason)
     exec_fail(exec, err, "%s", reason);
 }
 
+const struct diag *query_exec_failure(const struct query_exec *exec)
+{
+    return &exec->diag;
+}
+
 void exec_rows_begin(struct query_exec *exec, enum query_rows_kind kind)
 {
     struct query_rows rows = {.kind = (uint8_t)kind,
@@ -505,14 +500,14 @@ void exec_rows_begin(struct query_exec *exec, enum query_rows_kind kind)
     query_rows_encode(&rows, &exec->buf);
 }
 
-enum step_result exec_rows_send(struct query_exec *exec, enum err err)
+enum step_result exec_rows_send(struct query_exec *exec)
 {
     if (exec->buf.failed) return exec_fail(exec, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
     if (query_rows_has_payload(exec->buf.bytes[0])) {
         ASSERT(exec->row_credits);
         exec->row_credits--;
     }
-    enum err sent = exec->host.send_rows(exec->host.context, err, &exec->buf);
+    enum err sent = exec->host.send_rows(exec->host.context, &exec->buf);
     if (sent)
         return exec_fail(exec, sent, "%s: a result row is larger than a message", err_text(sent));
     exec->sequence++;

@@ -22,9 +22,9 @@ struct query_host {
     struct partition *(*partition)(void *context, uint16_t number);
     uint16_t (*owner)(void *context, uint16_t partition);
     uint64_t (*monotonic_ns)(void *context);
-    /* Sends a ROWS body to the coordinator, a MOVE or MOVED body to a worker; copies the bytes. err
-     * goes with FAILED rows. ERR_NO_MEMORY. */
-    enum err (*send_rows)(void *context, enum err err, const struct buf *body);
+    /* Sends a ROWS body to the coordinator, a MOVE or MOVED body to a worker; copies the bytes.
+     * ERR_NO_MEMORY, ERR_TOO_BIG. */
+    enum err (*send_rows)(void *context, const struct buf *body);
     enum err (*send_move)(void *context, uint16_t worker, const struct buf *body);
     enum err (*send_moved)(void *context, uint16_t worker, const struct buf *body);
     void *context;
@@ -46,9 +46,10 @@ MUST_USE enum err query_exec_create(const struct query_exec_config *config,
 void query_exec_destroy(struct query_exec *exec); /* NULL is allowed */
 
 enum query_exec_state {
-    QUERY_EXEC_MORE, /* there is more to do at once */
-    QUERY_EXEC_WAIT, /* for credits, moves, or the word to finish */
-    QUERY_EXEC_DONE, /* the last ROWS was sent, or a failure reported */
+    QUERY_EXEC_MORE,   /* there is more to do at once */
+    QUERY_EXEC_WAIT,   /* for credits, moves, or the word to finish */
+    QUERY_EXEC_DONE,   /* the last ROWS was sent */
+    QUERY_EXEC_FAILED, /* query_exec_failure says why: the caller tells the coordinator */
 };
 /* Works until about deadline_ns. Between two calls the partitions may change. */
 enum query_exec_state query_exec_run(struct query_exec *exec, uint64_t deadline_ns);
@@ -56,8 +57,10 @@ enum query_exec_state query_exec_run(struct query_exec *exec, uint64_t deadline_
 void query_exec_move(struct query_exec *exec, uint16_t from, const uint8_t *body, size_t size);
 void query_exec_moved(struct query_exec *exec, uint16_t from, const uint8_t *body, size_t size);
 void query_exec_more(struct query_exec *exec, const uint8_t *body, size_t size);
-/* Ends it with this error: the next run reports it. */
+/* Ends it with this error. */
 void query_exec_fail(struct query_exec *exec, enum err err, const char *reason);
+/* Why it failed; stays until query_exec_destroy. */
+const struct diag *query_exec_failure(const struct query_exec *exec);
 /* Whether workers besides those that own the touched slots take part: a join moves rows. */
 bool query_moves_rows(const struct query_tree *tree);
 

@@ -164,7 +164,10 @@ enum err groups_init(struct groups *groups, struct query_memory *memory, uint16_
     buf_init(&groups->scratch);
     void *at;
     enum err err = query_alloc(memory, (key_count + 1u) * sizeof(struct group_key), &at);
-    if (err) return err;
+    if (err) {
+        *groups = (struct groups){0};
+        return err;
+    }
     groups->keys = at;
     memset(groups->keys, 0, (key_count + 1u) * sizeof(struct group_key));
     for (uint16_t k = 0; k < key_count; k++) {

@@ -245,6 +245,6 @@ enum step_result sink_step(struct query_exec *exec);
 enum step_result sink_send(struct query_exec *exec, bool *ret_end);
 /* Begins a ROWS body in exec->buf. */
 void exec_rows_begin(struct query_exec *exec, enum query_rows_kind kind);
-enum step_result exec_rows_send(struct query_exec *exec, enum err err);
+enum step_result exec_rows_send(struct query_exec *exec);
 
 #endif

@@ -89,7 +89,7 @@ static void query_end(struct query *query)
 /* ---- what the executor asks for ---- */
 
 static enum err send(const struct query *query, enum signal_type type, uint32_t destination,
-                     enum err err, const struct buf *body)
+                     const struct buf *body)
 {
     if (body->size > SIGNAL_BODY_SIZE_MAX) return ERR_TOO_BIG;
     struct signal *signal = signal_create((uint32_t)body->size);
@@ -98,26 +98,25 @@ static enum err send(const struct query *query, enum signal_type type, uint32_t 
     signal->header.destination = destination;
     signal->header.request = query->request;
     signal->header.client = query->client;
-    signal->header.err = (uint16_t)err;
     if (body->size) memcpy(signal->body, body->bytes, body->size);
     worker_send(query->worker, signal, (uint32_t)body->size);
     return ERR_NONE;
 }
 
-static enum err host_send_rows(void *context, enum err err, const struct buf *body)
+static enum err host_send_rows(void *context, const struct buf *body)
 {
     const struct query *query = context;
-    return send(query, SIGNAL_QUERY_ROWS, query->coordinator, err, body);
+    return send(query, SIGNAL_QUERY_ROWS, query->coordinator, body);
 }
 
 static enum err host_send_move(void *context, uint16_t worker, const struct buf *body)
 {
-    return send(context, SIGNAL_QUERY_MOVE, worker, ERR_NONE, body);
+    return send(context, SIGNAL_QUERY_MOVE, worker, body);
 }
 
 static enum err host_send_moved(void *context, uint16_t worker, const struct buf *body)
 {
-    return send(context, SIGNAL_QUERY_MOVED, worker, ERR_NONE, body);
+    return send(context, SIGNAL_QUERY_MOVED, worker, body);
 }
 
 static struct partition *host_partition(void *context, uint16_t number)
@@ -140,7 +139,8 @@ static uint64_t host_monotonic_ns(void *context)
 
 /* ---- running ---- */
 
-/* Tells the coordinator of a query that never got an executor. The signal is gone afterwards. */
+/* Tells the coordinator that the query has failed, in the block of its own signal, which cannot
+ * fail: without memory for the reason, at least the error arrives. */
 static void refuse(struct worker *worker, struct signal *signal, enum err err, const char *text)
 {
     struct query_rows rows = {.kind = QUERY_ROWS_FAILED};
@@ -169,7 +169,12 @@ static bool step(struct worker_task *task)
     struct query *query = task->context;
     uint64_t deadline = worker_monotonic_ns(query->worker) + slice_ns;
     enum query_exec_state state = query_exec_run(query->exec, deadline);
-    if (state == QUERY_EXEC_DONE) query_end(query);
+    if (state == QUERY_EXEC_DONE) {
+        query_end(query);
+    } else if (state == QUERY_EXEC_FAILED) {
+        struct diag diag = *query_exec_failure(query->exec);
+        fail(query, diag.err, diag.text);
+    }
     return state == QUERY_EXEC_MORE;
 }
 

@@ -246,7 +246,7 @@ static enum step_result send_collected(struct query_exec *exec)
     buf_put_u32(&exec->buf, rows->row_count);
     collector_encode(rows, &exec->buf);
     collector_clear(rows);
-    return exec_rows_send(exec, ERR_NONE);
+    return exec_rows_send(exec);
 }
 
 static enum step_result collect_step(struct query_exec *exec)
@@ -322,7 +322,7 @@ static enum step_result send_groups(struct query_exec *exec)
         encode_groups(exec, (uint32_t)sink->sent, count);
     }
     sink->sent += count;
-    return exec_rows_send(exec, ERR_NONE);
+    return exec_rows_send(exec);
 }
 
 /* The keys of the groups that these entries belong to, in column k. */
@@ -391,7 +391,7 @@ static enum step_result send_distinct(struct query_exec *exec)
         count /= 2;
     }
     sink->sent_distinct += count;
-    return exec_rows_send(exec, ERR_NONE);
+    return exec_rows_send(exec);
 }
 
 static enum step_result send_aggregation(struct query_exec *exec, bool *ret_end)

@@ -1,5 +1,6 @@
-/* Table definitions: what DDL makes, what the catalog stores and what every other layer binds against.
- * A definition is immutable once published; a change publishes a new one with a higher version. */
+/* Table definitions: what DDL makes, what the catalog stores and what every other layer binds
+ * against. A definition is immutable once published; a change publishes a new one with a higher
+ * version. */
 #ifndef DB_WIRE_SCHEMA_H
 #define DB_WIRE_SCHEMA_H
 
@@ -11,15 +12,15 @@
 #include "db/wire/value.h"
 
 enum {
-    SCHEMA_NAME_SIZE_MAX = 64,    /* bytes without NUL */
+    SCHEMA_NAME_SIZE_MAX = 64, /* bytes without NUL */
     SCHEMA_COLUMNS_MAX = 128,
     SCHEMA_KEY_COLUMNS_MAX = 8,
-    SCHEMA_INDEXES_MAX = 16,      /* with the primary key, which is index 0 */
+    SCHEMA_INDEXES_MAX = 16, /* with the primary key, which is index 0 */
     SCHEMA_TABLES_MAX = 256,
-    SCHEMA_VAR_SIZE_MAX = 65535,  /* of a VARCHAR, VARBINARY, TEXT or BLOB value, bytes */
-    SCHEMA_KEY_SIZE_MAX = 1024,   /* of all key columns of one index, normalized, bytes */
-    PARTITIONS_MAX = 1024,        /* a power of two; PARTITION_SLOTS is a multiple of it */
-    PARTITION_SLOTS = 65536,      /* partition of a row = slot(row) & (partition_count - 1) */
+    SCHEMA_VAR_SIZE_MAX = 65535, /* of a VARCHAR, VARBINARY, TEXT or BLOB value, bytes */
+    SCHEMA_KEY_SIZE_MAX = 1024,  /* of all key columns of one index, normalized, bytes */
+    PARTITIONS_MAX = 1024,       /* a power of two; PARTITION_SLOTS is a multiple of it */
+    PARTITION_SLOTS = 65536,     /* partition of a row = slot(row) & (partition_count - 1) */
 };
 
 struct column_def {
@@ -40,14 +41,15 @@ enum index_kind {
 struct index_def {
     char name[SCHEMA_NAME_SIZE_MAX + 1]; /* "PRIMARY" for index 0 */
     uint16_t id;                         /* never reused within the table; 0 is the primary key */
-    uint8_t kind;   /* enum index_kind; the primary key may be both: then has_hash is set too */
-    bool has_hash;  /* of index 0: a hash index stands beside the ordered one */
-    bool unique;    /* of index 0 only, for now */
+    uint8_t kind;  /* enum index_kind; the primary key may be both: then has_hash is set too */
+    bool has_hash; /* of index 0: a hash index stands beside the ordered one */
+    bool unique;   /* of index 0 only, for now */
     uint8_t column_count;
     uint16_t columns[SCHEMA_KEY_COLUMNS_MAX]; /* column numbers */
 };
 
-/* The partition key. slot(row), 0..65535, is where the row lives, independent of the partition count. */
+/* The partition key. slot(row), 0..65535, is where the row lives, independent of the partition
+ * count. */
 enum partition_by {
     PARTITION_BY_KEY = 1,  /* hash of the named columns' normalized bytes, low 16 bits */
     PARTITION_BY_HOME = 2, /* (column >> 37) & 0xffff: the home in an inode number */
@@ -68,7 +70,7 @@ struct table_def {
     uint8_t partition_column_count;
     uint16_t partition_columns[SCHEMA_KEY_COLUMNS_MAX]; /* all in the primary key */
     uint32_t ttl_seconds;                               /* 0: rows do not expire */
-    uint16_t ttl_column; /* DATETIME or TIMESTAMP, or an integer of seconds since 1970 */
+    uint16_t ttl_column;        /* DATETIME or TIMESTAMP, or an integer of seconds since 1970 */
     struct column_def *columns; /* column_count of them */
     struct index_def indexes[SCHEMA_INDEXES_MAX];
 };
@@ -88,10 +90,11 @@ const struct table_def *catalog_find_id(const struct catalog *catalog, uint32_t 
 /* Column number, or -1. */
 int table_def_column(const struct table_def *table, const char *name);
 enum value_kind column_kind(const struct column_def *column);
-/* Bytes of a fixed-size column in a page (1, 2, 4, 8, or size_max of BINARY); 0 for variable ones. */
+/* Bytes of a fixed-size column in a page (1, 2, 4, 8, or size_max of BINARY); 0 for variable ones.
+ */
 uint32_t column_width(const struct column_def *column);
-/* Checks every rule of a definition (limits, names, keys NOT NULL and indexable, partition columns within the
- * primary key, TTL column). ERR_INVALID with a reason. */
+/* Checks every rule of a definition (limits, names, keys NOT NULL and indexable, partition columns
+ * within the primary key, TTL column). ERR_INVALID with a reason. */
 MUST_USE enum err table_def_check(const struct table_def *table, struct diag *diag);
 /* Heap copies, freed by the _destroy functions, which take NULL. */
 struct table_def *table_def_copy(const struct table_def *table);
@@ -102,10 +105,11 @@ void catalog_encode(const struct catalog *catalog, struct buf *buf);
 /* Everything is validated. ERR_CORRUPT, ERR_VERSION, ERR_NO_MEMORY. */
 MUST_USE enum err catalog_decode(struct reader *reader, struct catalog **ret_catalog);
 
-/* Order-preserving bytes of a key: memcmp of two gives the order of the keys, column by column (integers
- * big-endian with the sign flipped, floats likewise, strings escaped 00 -> 00 ff and ended by 00 00, NULL as
- * a 00 byte before a nullable column's value and 01 before others). values[i] belongs to columns[i]; a prefix
- * of the index's columns is allowed. ERR_NULL_VALUE, ERR_TOO_BIG, ERR_INVALID (kind does not fit). */
+/* Order-preserving bytes of a key: memcmp of two gives the order of the keys, column by column
+ * (integers big-endian with the sign flipped, floats likewise, strings escaped 00 -> 00 ff and
+ * ended by 00 00, NULL as a 00 byte before a nullable column's value and 01 before others).
+ * values[i] belongs to columns[i]; a prefix of the index's columns is allowed. ERR_NULL_VALUE,
+ * ERR_TOO_BIG, ERR_INVALID (kind does not fit). */
 MUST_USE enum err key_normalize(const struct table_def *table, const uint16_t *columns,
                                 uint32_t count, const struct value *values,
                                 uint8_t bytes[SCHEMA_KEY_SIZE_MAX], uint32_t *ret_size);
@@ -116,9 +120,9 @@ MUST_USE enum err key_normalize_fitted(const struct table_def *table, const uint
 /* The slot of a row from the values of its partition columns, in the order of partition_columns. */
 MUST_USE enum err table_slot(const struct table_def *table, const struct value *values,
                              uint16_t *ret_slot);
-/* Checks that a value may be stored in the column and converts its kind to the column's (I64 <-> U64 when in
- * range, DEC to the column's scale when exact, any integer to F64). ERR_NULL_VALUE, ERR_OUT_OF_RANGE,
- * ERR_TOO_BIG, ERR_INVALID. */
+/* Checks that a value may be stored in the column and converts its kind to the column's (I64 <->
+ * U64 when in range, DEC to the column's scale when exact, any integer to F64). ERR_NULL_VALUE,
+ * ERR_OUT_OF_RANGE, ERR_TOO_BIG, ERR_INVALID. */
 MUST_USE enum err value_fit(const struct column_def *column, struct value value,
                             struct value *ret_value);
 /* Total order of two non-NULL values of the same kind (and DEC of any scales): <0, 0, >0. */

@@ -41,8 +41,8 @@ static void random_path(uint64_t *random, unsigned number, char path[400])
     size_t used = (size_t)snprintf(path, 400, "d%u/", (unsigned)r % KEPT_DIRS);
     if (r % 17 == 0) {
         memset(path + used, 'n', 255);
-        used += 250;
-        snprintf(path + used, 11, "%05u", number % 100000 + (number / 100000) * 7);
+        used += 249;
+        snprintf(path + used, 7, "%06u", number % 1000000); /* 255 bytes in all */
     } else if (r % 13 == 0) {
         snprintf(path + used, 400 - used, "%c \n\xff%u", (int)(1 + (r >> 20) % 30), number);
     } else {

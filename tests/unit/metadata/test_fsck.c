@@ -2,7 +2,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-#include "checker.h"
+#include "tests/unit/metadata/checker.h"
 #include "metadata/fsck.h"
 
 static struct store s;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <sys/mount.h>
 
-#include "checker.h"
+#include "tests/unit/metadata/checker.h"
 
 Test(full, a_full_device_is_enospc_and_recovers, .timeout = 120)
 {

@@ -2,7 +2,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#include "fixture.h"
+#include "tests/unit/metadata/fixture.h"
 #include "metadata/nlookup.h"
 
 Test(nlookup, counts_as_an_array_does)

@@ -45,7 +45,6 @@ struct harness_message {
     enum harness_kind kind;
     uint16_t from;
     uint16_t to;
-    enum err err;
     size_t size;
     uint8_t bytes[];
 };
@@ -74,7 +73,17 @@ struct cluster {
     struct harness_message **messages_end;
     uint32_t moves; /* MOVE messages of the last query */
     uint32_t idle_reports;
+    bool armed;
+    void (*arm)(bool on); /* NULL, or told when code under test runs: its allocations may fail */
 };
+
+static inline bool harness_arm(struct cluster *cluster, bool on)
+{
+    bool was = cluster->armed;
+    cluster->armed = on;
+    if (cluster->arm) cluster->arm(on);
+    return was;
+}
 
 static inline uint64_t cluster_random(struct cluster *cluster)
 {
@@ -229,13 +238,13 @@ static inline uint32_t cluster_insert(struct cluster *cluster, uint32_t table_id
 /* ---- the network ---- */
 
 static inline enum err harness_send(struct cluster_worker *worker, enum harness_kind kind,
-                                    uint16_t to, enum err err, const struct buf *body)
+                                    uint16_t to, const struct buf *body)
 {
     struct cluster *cluster = worker->cluster;
     struct harness_message *message = malloc(sizeof(*message) + body->size);
-    cr_assert(message);
+    if (!message) return ERR_NO_MEMORY;
     *message = (struct harness_message){
-        .kind = kind, .from = worker->number, .to = to, .err = err, .size = body->size};
+        .kind = kind, .from = worker->number, .to = to, .size = body->size};
     if (body->size) memcpy(message->bytes, body->bytes, body->size);
     *cluster->messages_end = message;
     cluster->messages_end = &message->next;
@@ -243,19 +252,19 @@ static inline enum err harness_send(struct cluster_worker *worker, enum harness_
     return ERR_NONE;
 }
 
-static inline enum err harness_send_rows(void *context, enum err err, const struct buf *body)
+static inline enum err harness_send_rows(void *context, const struct buf *body)
 {
-    return harness_send(context, MESSAGE_ROWS, UINT16_MAX, err, body);
+    return harness_send(context, MESSAGE_ROWS, UINT16_MAX, body);
 }
 
 static inline enum err harness_send_move(void *context, uint16_t to, const struct buf *body)
 {
-    return harness_send(context, MESSAGE_MOVE, to, ERR_NONE, body);
+    return harness_send(context, MESSAGE_MOVE, to, body);
 }
 
 static inline enum err harness_send_moved(void *context, uint16_t to, const struct buf *body)
 {
-    return harness_send(context, MESSAGE_MOVED, to, ERR_NONE, body);
+    return harness_send(context, MESSAGE_MOVED, to, body);
 }
 
 static inline struct partition *harness_partition(void *context, uint16_t number)
@@ -402,7 +411,9 @@ static inline void harness_more(struct running *running, uint16_t worker, uint32
     struct query_more more = {.credits = credits, .finish = finish};
     struct buf buf;
     buf_init(&buf);
+    bool was = harness_arm(running->cluster, false);
     query_more_encode(&more, &buf);
+    harness_arm(running->cluster, was);
     struct query_exec *exec = running->cluster->workers[worker].exec;
     if (exec) query_exec_more(exec, buf.bytes, buf.size);
     buf_fini(&buf);
@@ -437,8 +448,11 @@ static inline void harness_take_rows(struct running *running)
             running->satisfied = true;
         else if (err)
             result->err = err;
-        else
+        else {
+            bool was = harness_arm(running->cluster, false);
             result_add(result, row, running->tree->visible_count);
+            harness_arm(running->cluster, was);
+        }
     }
 }
 
@@ -453,15 +467,6 @@ static inline void harness_on_rows(struct running *running, struct harness_messa
     running->sequence[from]++;
     running->scanned[from] = rows.rows_scanned;
     if (rows.memory_peak > result->memory_peak) result->memory_peak = rows.memory_peak;
-    if (message->err) {
-        size_t size = 0;
-        const uint8_t *text = reader_bytes(&reader, DIAG_TEXT_SIZE_MAX - 1, &size);
-        cr_assert(text);
-        result->err = message->err;
-        snprintf(result->diag.text, sizeof(result->diag.text), "%.*s", (int)size,
-                 (const char *)text);
-        return;
-    }
     switch (rows.kind) {
     case QUERY_ROWS_IDLE:
         running->cluster->idle_reports++;
@@ -529,11 +534,14 @@ static inline void cluster_run(struct cluster *cluster, const struct query_tree 
                               .tree = &decoded,
                               .result = &result,
                               .moves = query_moves_rows(&decoded) && cluster->worker_count > 1};
+    harness_arm(cluster, true);
     result.err = query_finish_create(&decoded, cluster->catalog, options->memory_max,
                                      &running.finish, &result.diag);
     for (uint16_t w = 0; w < cluster->worker_count; w++) {
         struct cluster_worker *worker = &cluster->workers[w];
+        harness_arm(cluster, false);
         cr_assert_eq(ldm_pin(worker->ldm, ts), ERR_NONE);
+        harness_arm(cluster, true);
         struct query_exec_config config = {
             .tree = &decoded,
             .catalog = cluster->catalog,
@@ -555,22 +563,36 @@ static inline void cluster_run(struct cluster *cluster, const struct query_tree 
         worker->exec = NULL;
         if (!result.err) result.err = query_exec_create(&config, &worker->exec, &result.diag);
     }
+    harness_arm(cluster, false);
     uint64_t turns = 0;
     while (!result.err && !running.satisfied && !harness_all_done(&running)) {
         uint16_t w = (uint16_t)(cluster_random(cluster) % cluster->worker_count);
-        if (!running.done[w])
-            (void)query_exec_run(cluster->workers[w].exec, cluster->clock + 10000);
+        if (!running.done[w]) {
+            struct query_exec *exec = cluster->workers[w].exec;
+            harness_arm(cluster, true);
+            enum query_exec_state state = query_exec_run(exec, cluster->clock + 10000);
+            harness_arm(cluster, false);
+            if (state == QUERY_EXEC_FAILED) {
+                result.diag = *query_exec_failure(exec);
+                result.err = result.diag.err;
+                cr_assert_neq(result.err, ERR_NONE);
+            }
+        }
         if (options->between && cluster_random(cluster) % 4 == 0)
             options->between(cluster, options->context);
         for (uint64_t n = cluster_random(cluster) % 4; n > 0 && !result.err; n--) {
             struct harness_message *message = harness_pick(cluster);
+            harness_arm(cluster, true);
             if (message) harness_deliver(&running, message);
+            harness_arm(cluster, false);
         }
         cr_assert_lt(++turns, 50000000u, "the query does not end");
     }
     if (!result.err && !running.satisfied) {
+        harness_arm(cluster, true);
         result.err = query_finish_end(running.finish, &result.diag);
         harness_take_rows(&running);
+        harness_arm(cluster, false);
     }
     for (uint16_t w = 0; w < cluster->worker_count; w++) {
         query_exec_destroy(cluster->workers[w].exec);

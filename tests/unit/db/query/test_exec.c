@@ -1160,7 +1160,7 @@ Test(exec, malformed_messages_end_the_query)
             query_exec_more(exec, bytes, size);
             break;
         }
-        if (query_exec_run(exec, 0) == QUERY_EXEC_DONE) refused++;
+        if (query_exec_run(exec, 0) == QUERY_EXEC_FAILED) refused++;
         query_exec_destroy(exec);
         while (model->cluster.messages) {
             struct harness_message *message = model->cluster.messages;

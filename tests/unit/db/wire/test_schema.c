@@ -209,6 +209,7 @@ Test(schema, damaged_catalogs_are_refused)
             for (uint32_t i = 0; i < back->table_count; i++)
                 cr_assert_eq(table_def_check(back->tables[i], NULL), ERR_NONE);
             catalog_destroy(back);
+            back = NULL;
         }
         buf.bytes[bit / 8] ^= (uint8_t)(1 << (bit % 8));
     }
