@@ -96,16 +96,14 @@ struct value fragment_value_at(const struct fragment *fragment, uint32_t row, ui
 struct value row_value_before(const struct fragment *fragment, uint32_t row,
                               const struct undo *undo, uint32_t column)
 {
-    const struct page *page = row_page(fragment, row);
-    const struct column_layout *layout = &fragment->layouts[column];
     while (undo) {
         bool is_null;
         const uint8_t *saved = undo_column(undo, column, &is_null);
-        if (saved) return page_value(page, layout, saved, is_null);
+        if (saved)
+            return page_value(row_page(fragment, row), &fragment->layouts[column], saved, is_null);
         undo = undo->newer ? undo_at(fragment->ldm, undo->newer) : NULL;
     }
-    uint32_t slot = row_slot(row);
-    return page_value(page, layout, page_raw(page, layout, slot), page_is_null(page, layout, slot));
+    return row_value(fragment, row, column);
 }
 
 void row_link(struct fragment *fragment, uint32_t row, uint32_t ref)

@@ -147,26 +147,35 @@ static void update_counts(struct aggregate *aggregate, const struct vector *argu
 
 /* ---- SUM, AVG ---- */
 
+/* The sum of count numbers, their high and low halves added up apart. */
+#define REDUCE(name, type)                                                                         \
+    static __int128 name(const type *numbers, const uint8_t *nulls, uint32_t count)                \
+    {                                                                                              \
+        uint64_t low = 0;                                                                          \
+        type high = 0;                                                                             \
+        if (nulls) {                                                                               \
+            for (uint32_t i = 0; i < count; i++) {                                                 \
+                type number = nulls[i] ? 0 : numbers[i];                                           \
+                low += (uint32_t)number;                                                           \
+                high += number >> 32;                                                              \
+            }                                                                                      \
+        } else {                                                                                   \
+            for (uint32_t i = 0; i < count; i++) {                                                 \
+                low += (uint32_t)numbers[i];                                                       \
+                high += numbers[i] >> 32;                                                          \
+            }                                                                                      \
+        }                                                                                          \
+        return (__int128)high * ((__int128)1 << 32) + low;                                         \
+    }
+REDUCE(reduce_i64, int64_t)
+REDUCE(reduce_u64, uint64_t)
+#undef REDUCE
+
 static __int128 reduce_integers(const struct vector *argument, uint32_t count)
 {
     const uint8_t *nulls = argument->has_nulls ? argument->nulls : NULL;
-    uint64_t low = 0;
-    if (argument->kind == KIND_U64) {
-        uint64_t high = 0;
-        for (uint32_t i = 0; i < count; i++) {
-            uint64_t number = nulls && nulls[i] ? 0 : argument->u[i];
-            low += (uint32_t)number;
-            high += number >> 32;
-        }
-        return ((__int128)high << 32) + low;
-    }
-    int64_t high = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        int64_t number = nulls && nulls[i] ? 0 : argument->i[i];
-        low += (uint32_t)number;
-        high += number >> 32;
-    }
-    return (__int128)high * ((__int128)1 << 32) + low;
+    return argument->kind == KIND_U64 ? reduce_u64(argument->u, nulls, count)
+                                      : reduce_i64(argument->i, nulls, count);
 }
 
 static void update_integer_sums(struct aggregate *aggregate, const struct vector *argument,

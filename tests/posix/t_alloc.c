@@ -56,6 +56,21 @@ CASE(fallocate, keep_size)
     EXPECT_ZEROS(fd, 499993, 7);
 }
 
+CASE(fallocate, truncation_to_the_same_size_may_free_what_is_behind)
+{
+    /* Only the block count may change: what is accounted for it must follow (fsck looks). */
+    make_file("f", 0644, "content");
+    int fd = open_file("f", O_RDWR, 0);
+    allocate(fd, FALLOC_FL_KEEP_SIZE, 0, MIB);
+    EXPECT_OK(fsync(fd));
+    blkcnt_t blocks = FSTAT(fd).st_blocks;
+    EXPECT_OK(ftruncate(fd, 7));
+    EXPECT(FSTAT(fd).st_blocks <= blocks);
+    EXPECT_CONTENT("f", "content");
+    REQUIRE_OK(close(fd));
+    EXPECT(STAT("f").st_blocks <= blocks);
+}
+
 CASE(fallocate, punch_hole)
 {
     char *bytes = pattern(MIB, 1);

@@ -400,6 +400,9 @@ static void check_synced(const struct synced *synced, uint64_t seed)
 
 Test(stress, a_killed_process_loses_nothing_synced_and_leaves_nothing_behind, .timeout = 600)
 {
+#ifdef __SANITIZE_THREAD__
+    cr_skip_test("ThreadSanitizer does not follow threads started after a fork");
+#endif
     open_store(2);
     store_close(&s);
     for (uint64_t round = 1; round <= 6; round++) {
