@@ -306,7 +306,10 @@ static enum err error_take(struct fs_file *file)
 static enum err sync_object(struct open_inode *inode)
 {
     int fd;
+    /* Only for the descriptor: others go on writing while this waits for the disk. */
+    pthread_rwlock_rdlock(&inode->data);
     enum err err = fd_acquire(inode, false, &fd);
+    pthread_rwlock_unlock(&inode->data);
     if (err) return err == ERR_NOT_FOUND ? ERR_NONE : err;
     if (fdatasync(fd)) err = object_err(errno);
     fd_release(inode);
@@ -325,9 +328,7 @@ static enum err sync_object(struct open_inode *inode)
 
 enum err data_sync(struct fs_client *client, struct open_inode *inode)
 {
-    pthread_rwlock_rdlock(&inode->data);
     enum err err = sync_object(inode);
-    pthread_rwlock_unlock(&inode->data);
     if (err) error_record(inode, err);
     if (!err) err = open_report(client, inode);
     if (!err) err = client_flush(client);

@@ -57,8 +57,9 @@ struct fs_attr {
     int64_t mtime_ns;
     int64_t ctime_ns;
     int64_t btime_ns;
-    uint64_t
-        parent;    /* of a directory: its parent; of others: a directory that has an entry for it */
+    /* Of a directory: its parent; of others: a directory that has an entry for it, or 0 when one of
+     * several links was removed and it is not known. */
+    uint64_t parent;
     uint32_t mode; /* type and permission bits, as st_mode */
     uint32_t uid;
     uint32_t gid;
@@ -71,8 +72,9 @@ struct fs_attr {
 
 struct fs_config {
     struct db *db;
-    const char
-        *data_dir; /* the local device: objects are files below it; created when missing (0700) */
+    /* The local device: objects are files below it. Made (0700) when the store is new; later it
+     * must be the directory that this store marked. */
+    const char *data_dir;
     unsigned io_threads; /* 0: 4 */
     bool relatime;       /* atime as relatime does; else never updated by reads */
 };

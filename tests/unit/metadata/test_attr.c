@@ -167,6 +167,27 @@ CASE(attr, reading_a_link_or_a_directory_touches_its_atime_once)
     cr_assert_eq(attr_of(&s, d).atime_ns, first.atime_ns);
 }
 
+CASE(attr, an_index_made_meanwhile_changes_nothing)
+{
+    struct diag diag = {0};
+    uint64_t f = make_file(&s, 1, "f");
+    const struct table_def *table = client_table(s.c, TABLE_INODE);
+    struct index_def index = {.kind = INDEX_ORDERED, .column_count = 1, .columns = {INODE_UID}};
+    strcpy(index.name, "by_uid");
+    enum err err = db_create_index(s.db_client, table->database, table->name, &index, &diag);
+    cr_assert_eq(err, ERR_NONE, "%s: %s", err_name(err), diag.text);
+    /* The client's definitions are old now; every operation gets the new ones by itself. */
+    cr_assert_eq(find(&s, 1, "f"), f);
+    uint64_t d = make_dir(&s, 1, "d");
+    make_file(&s, d, "g");
+    OK(fs_rename(s.c, &root, 1, "f", d, "f", 0));
+    (void)set(f, FS_SET_UID, (struct fs_attr){.uid = 3});
+    OK(fs_unlink(s.c, &root, d, "g"));
+    store_close(&s);
+    store_open(&s);
+    cr_assert_eq(find(&s, d, "f"), f);
+}
+
 /* ---- extended attributes ---- */
 
 CASE(xattr, are_set_read_listed_and_removed)
