@@ -42,8 +42,8 @@ static inline uint8_t *buf_add(struct buf *buf, size_t size)
 
 static inline void buf_put(struct buf *buf, const void *bytes, size_t size)
 {
-    uint8_t *at = buf_add(buf, size);
-    if (at && size) memcpy(at, bytes, size);
+    uint8_t *at = size ? buf_add(buf, size) : NULL;
+    if (at) memcpy(at, bytes, size);
 }
 
 static inline void buf_put_u8(struct buf *buf, uint8_t value)
@@ -75,8 +75,10 @@ struct reader {
     bool failed; /* a read went past the end */
 };
 
+/* bytes may be NULL when size is 0. */
 static inline struct reader reader_of(const void *bytes, size_t size)
 {
+    if (!size) bytes = "";
     return (struct reader){.next = bytes, .end = (const uint8_t *)bytes + size};
 }
 

@@ -15,6 +15,7 @@
 #include "db/wire/program.h"
 #include "db/wire/query.h"
 #include "db/wire/schema.h"
+#include "rdma/port.h"
 
 struct db;
 struct db_client;
@@ -49,6 +50,35 @@ struct db_config {
  * (ERR_INVALID), damage with file and offset (ERR_CORRUPT), no memory or space. */
 MUST_USE enum err db_open_embedded(const struct db_config *config, struct db **ret_db,
                                    struct diag *diag);
+/* Lets other processes reach the embedded database at the address. Worker w listens at PORT + w, or
+ * at PATH.w for shm (made 0600); whoever knows the secret may do everything that a client may. May
+ * be called several times, for several addresses. ret_bound (may be NULL): the address of worker 0,
+ * with the port that the system chose (then the others' are told to clients). Ends with db_close.
+ * Errors of port_listen. */
+MUST_USE enum err db_listen(struct db *db, const struct port_address *address,
+                            const uint8_t secret[PORT_SECRET_SIZE], struct port_address *ret_bound,
+                            struct diag *diag);
+
+struct db_connect_config {
+    const struct port_address *addresses; /* of worker 0, tried in this order; copied */
+    unsigned address_count;
+    uint8_t secret[PORT_SECRET_SIZE];
+    /* Threads of this process with an event loop, for db_watch, db_post and db_client_on_worker,
+     * which take their index where an embedded database takes a worker's. 0: none. */
+    uint16_t loop_count;
+    enum port_spin spin;
+    uint32_t timeout_ms; /* for the first connection; and how long a lost one is waited for by a
+                            request; 0: 10000 */
+};
+/* A database in another process. The same functions work as on an embedded one, but for db_listen.
+ * A request under way when a link is lost is sent again over the next one under its number, and the
+ * server answers it once; when the server has lost its memory of it (a restart), the outcome of a
+ * change is ERR_OUTCOME_UNKNOWN. No connection within timeout_ms: ERR_TIMEOUT with the reason of
+ * the last attempt; a wrong secret: ERR_DENIED at once. */
+MUST_USE enum err db_connect(const struct db_connect_config *config, struct db **ret_db,
+                             struct diag *diag);
+/* Of an embedded database the workers, of a connected one the loops (see db_watch). */
+uint16_t db_loop_count(const struct db *db);
 /* Stops the workers, flushes, writes what makes the next start quick, releases the store. All
  * clients must be destroyed before. The error is of the flush: what was acknowledged as durable
  * stays so. */
@@ -94,6 +124,13 @@ void db_catalog_release(struct db *db, const struct catalog *catalog);
  * ERR_NONE; it is reused as it is. */
 MUST_USE enum err db_run(struct db_client *client, struct program *program,
                          struct program_reply *reply);
+/* The same of a prepared program, with a slot for each of its sections and a value for each of its
+ * parameters; all are borrowed until it returns. On the worker that owns the slots it runs without
+ * being encoded, decoded or checked again. Also program_bind's errors. A program with parameters
+ * runs in no other way (but by program_bind and db_submit). */
+MUST_USE enum err db_run_prepared(struct db_client *client, struct program_prepared *prepared,
+                                  const uint16_t *slots, const struct value *params,
+                                  struct program_reply *reply);
 /* The same without waiting: done is called once, on this thread, from db_poll (or at once). The
  * program's bytes are copied. ERR_BUSY when too many are under way (4,096). */
 MUST_USE enum err db_submit(struct db_client *client, struct program *program,

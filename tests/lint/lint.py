@@ -29,7 +29,7 @@ MAY_INCLUDE = {
     "db/cluster": ["base", "rdma", "db/wire", "db/ldm", "db/txn", "db/node/env.h"],
     "db/node": ["base", "rdma", "db/wire", "db/ldm", "db/txn", "db/query", "db/cluster",
                 "db/node/env.h", "db/node/sim.h", "db/node/worker.h", "db/node/mailbox.h", "db/node/hlc.h"],
-    "db/api": ["base", "db/wire", "db/query", "db/node", "db/node/env.h", "db/node/worker.h",
+    "db/api": ["base", "rdma", "db/wire", "db/query", "db/node", "db/node/env.h", "db/node/worker.h",
                "db/node/mailbox.h", "db/node/hlc.h"],
     "sql": ["base", "db/wire", "db/api"],
     "metadata": ["base", "db/wire", "db/api", "sql"],
