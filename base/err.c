@@ -97,6 +97,7 @@ bool err_is_retryable(enum err err)
     case ERR_STALE:
     case ERR_OLD_TERM:
     case ERR_SCHEMA_CHANGED:
+    case ERR_LINK_LOST:
         return true;
     default:
         return false;

@@ -39,6 +39,8 @@
     X(ERR_STALE, 37, "a row read earlier has changed, try again")                                  \
     X(ERR_SCHEMA_CHANGED, 38, "the table definition has changed, try again")                       \
     X(ERR_GUARD, 39, "a guard of the program failed")                                              \
+    X(ERR_BAD_FRAME, 45, "malformed frame from a peer")                                            \
+    X(ERR_LINK_LOST, 46, "the link to the database was lost, try again")                           \
     X(ERR_SYNTAX, 60, "syntax error")                                                              \
     X(ERR_BIND, 61, "unknown or unsuitable name or type")                                          \
     X(ERR_NOT_PUSHABLE, 62, "cannot run as a parallel pushdown")                                   \
@@ -102,7 +104,7 @@ static inline enum err err_from_errno(int number)
  * ERR_NOT_FOUND -> ENOENT, ERR_EXISTS -> EEXIST, the rest EIO). Positive. */
 int err_to_errno(enum err err);
 /* Nothing happened and the same request may succeed later: ERR_BUSY, ERR_CONFLICT, ERR_STALE,
- * ERR_OLD_TERM, ERR_SCHEMA_CHANGED. */
+ * ERR_OLD_TERM, ERR_SCHEMA_CHANGED, ERR_LINK_LOST. */
 bool err_is_retryable(enum err err);
 /* The number is one of the list: the check for an err read from outside. */
 bool err_is_known(unsigned number);

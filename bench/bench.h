@@ -10,6 +10,19 @@
 
 #include "base/diag.h"
 
+enum { BENCH_PEERS_MAX = 8, BENCH_FIGURES_MAX = 16 };
+
+/* Options of `bench transport` and `bench meta`; texts as they were given. */
+struct bench_links {
+    const char *serve[BENCH_PEERS_MAX];     /* only answer, at these addresses */
+    const char *peers[BENCH_PEERS_MAX];     /* measure with these servers, not with our own */
+    const char *address;                    /* the host of the RDMA device for verbs */
+    const char *secret;                     /* of --serve and --peer: a file */
+    const char *plot;                       /* an SVG is written there */
+    const char *against[BENCH_FIGURES_MAX]; /* NAME[:SIZE]=MICROSECONDS of another program */
+    unsigned serve_count, peer_count, against_count;
+};
+
 /* Where results go: a table on stdout, and JSON lines when asked for. */
 struct bench {
     const char *name;
@@ -18,6 +31,7 @@ struct bench {
     uint32_t runs;       /* how often each case is repeated; medians are reported */
     bool quick;          /* a tenth of the size: to see that it works, not to quote */
     uint64_t files;      /* --files: overrides the sizes of a benchmark; 0: its own */
+    struct bench_links links;
     bool headed;
 };
 
@@ -32,6 +46,8 @@ struct bench_result {
     const char *note;
 };
 void bench_add(struct bench *bench, const struct bench_result *result);
+/* As JSON only: for a benchmark with a table of its own. */
+void bench_add_json(struct bench *bench, const struct bench_result *result);
 
 struct bench_entry {
     const char *name;
@@ -48,6 +64,8 @@ enum err bench_report(struct bench *bench, struct diag *diag);
 enum err bench_restart(struct bench *bench, struct diag *diag);
 enum err bench_scale(struct bench *bench, struct diag *diag);
 enum err bench_idle(struct bench *bench, struct diag *diag);
+enum err bench_meta(struct bench *bench, struct diag *diag);
+enum err bench_transport(struct bench *bench, struct diag *diag);
 
 double bench_now_s(void);
 /* Sorts values and returns the middle one. */

@@ -19,6 +19,8 @@ const struct bench_entry bench_entries[] = {
     {"restart", "time to load and serve 5 million files", bench_restart},
     {"scale", "cost per operation as directories and stores grow", bench_scale},
     {"idle", "processor use of an idle mount; time to mount", bench_idle},
+    {"meta", "create, lookup, getattr, unlink with the database in another process", bench_meta},
+    {"transport", "latency and rate of links: shared memory, TCP, TLS, RDMA", bench_transport},
 };
 const size_t bench_entry_count = sizeof(bench_entries) / sizeof(bench_entries[0]);
 
@@ -34,7 +36,13 @@ void bench_add(struct bench *bench, const struct bench_result *result)
         (void)printf("%-24s %14.6g %8.3f", result->against, result->against_value, ratio);
     (void)printf("\n");
     (void)fflush(stdout);
+    bench_add_json(bench, result);
+}
+
+void bench_add_json(struct bench *bench, const struct bench_result *result)
+{
     if (!bench->json) return;
+    double ratio = result->against ? result->value / result->against_value : NAN;
     json_t *line = json_pack("{s:s, s:s, s:f, s:s, s:I, s:s}", "bench", bench->name, "case",
                              result->label, "value", result->value, "unit", result->unit, "runs",
                              (json_int_t)bench->runs, "note", result->note);

@@ -14,6 +14,7 @@ enum { FILL_OWNERS = 100, FILL_PROGRESS = 65536 };
 
 struct posted {
     struct bench_store *store;
+    struct db_client *client;
     enum err (*fn)(struct bench_store *store, void *context);
     void *context;
     pthread_mutex_t mutex;
@@ -26,13 +27,18 @@ static void run_posted(void *argument)
 {
     struct posted *posted = argument;
     struct bench_store *store = posted->store;
-    struct db_client *db_client = NULL;
-    enum err err = db_client_on_worker(store->db, 0, &db_client);
-    if (!err) err = fs_client_create(store->fs, db_client, &store->client);
+    enum err err = ERR_NONE;
+    if (!posted->client) err = db_client_on_worker(store->db, 0, &posted->client);
+    if (!err && !store->client) err = fs_client_create(store->fs, posted->client, &store->client);
+    store->again = false;
     if (!err) err = posted->fn(store, posted->context);
+    if (!err && store->again) {
+        err = db_post(store->db, 0, run_posted, posted);
+        if (!err) return;
+    }
     fs_client_destroy(store->client);
     store->client = NULL;
-    db_client_destroy(db_client);
+    db_client_destroy(posted->client);
     pthread_mutex_lock(&posted->mutex);
     posted->err = err;
     posted->done = true;
@@ -113,7 +119,9 @@ static enum err next_dir(struct fs_client *client, struct bench_fill *fill)
 enum err bench_store_fill(struct bench_store *store, void *context)
 {
     struct bench_fill *fill = context;
-    for (uint64_t i = fill->from; i < fill->to; i++) {
+    uint64_t left = fill->to - fill->from;
+    uint64_t to = fill->from + (left < BENCH_SLICE ? left : BENCH_SLICE);
+    for (uint64_t i = fill->from; i < to; i++) {
         if (i / fill->per_dir == fill->dir_count) {
             enum err err = next_dir(store->client, fill);
             if (err) return err;
@@ -131,7 +139,9 @@ enum err bench_store_fill(struct bench_store *store, void *context)
         if (i % FILL_PROGRESS == 0 && isatty(STDERR_FILENO))
             (void)fprintf(stderr, "\r%lu of %lu files\033[K", i, fill->to);
     }
-    if (isatty(STDERR_FILENO)) (void)fprintf(stderr, "\r\033[K");
+    fill->from = to;
+    store->again = to < fill->to;
+    if (!store->again && isatty(STDERR_FILENO)) (void)fprintf(stderr, "\r\033[K");
     return ERR_NONE;
 }
 

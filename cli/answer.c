@@ -1,6 +1,5 @@
-/* Answers to the questions that are not SQL: status, fsck, path, flush, checkpoint. Asked over the
- * control socket, or of a store opened in this process; then there may be no file system running
- * (fs is NULL). */
+/* Answers to the questions that are not SQL: status, fsck, path, flush, checkpoint, asked of a
+ * database in this process or another. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,16 +23,13 @@ static enum err answer_status(struct db_client *client, struct sql_sink *sink, s
     return err;
 }
 
-static enum err answer_path(struct db_client *client, struct fs *fs, const char *path,
-                            struct sql_sink *sink, struct diag *diag)
+static enum err answer_path(struct db_client *client, const char *path, struct sql_sink *sink,
+                            struct diag *diag)
 {
-    struct fs_client *fs_client = NULL;
     struct fs_attr attr;
     if (!path || path[0] != '/')
         return diag_set(diag, ERR_INVALID, "give a path from the root of the file system");
-    enum err err = fs_client_create(fs, client, &fs_client);
-    if (!err) err = fs_path_lookup(fs_client, path, &attr);
-    fs_client_destroy(fs_client);
+    enum err err = fs_path_find(client, path, &attr);
     if (err) return diag_set(diag, err, "%s: %s", path, err_text(err));
     char text[64];
     (void)snprintf(text, sizeof(text), "{\"ino\":%lu}", attr.ino);
@@ -64,13 +60,13 @@ static enum err answer_fsck(struct db_client *client, struct sql_sink *sink, str
     return err;
 }
 
-enum err answer_ask(struct db_client *client, struct fs *fs, const char *question,
-                    const char *argument, struct sql_sink *sink, struct diag *diag)
+enum err answer_ask(struct db_client *client, const char *question, const char *argument,
+                    struct sql_sink *sink, struct diag *diag)
 {
     enum err err;
     if (strcmp(question, "status") == 0) return answer_status(client, sink, diag);
     if (strcmp(question, "fsck") == 0) return answer_fsck(client, sink, diag);
-    if (strcmp(question, "path") == 0) return answer_path(client, fs, argument, sink, diag);
+    if (strcmp(question, "path") == 0) return answer_path(client, argument, sink, diag);
     if (strcmp(question, "flush") == 0)
         err = db_flush(client);
     else if (strcmp(question, "checkpoint") == 0)

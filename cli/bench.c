@@ -16,13 +16,38 @@ static int list_benches(void)
     return EXIT_OK;
 }
 
+/* One more of an option that may be repeated. */
+static bool take_text(const char **texts, unsigned *count, unsigned max)
+{
+    if (*count == max) return false;
+    texts[(*count)++] = optarg;
+    return true;
+}
+
 int cli_bench(int argc, char **argv)
 {
-    enum { OPTION_JSON = 256, OPTION_RUNS, OPTION_QUICK, OPTION_FILES };
+    enum {
+        OPTION_JSON = 256,
+        OPTION_RUNS,
+        OPTION_QUICK,
+        OPTION_FILES,
+        OPTION_PLOT,
+        OPTION_SERVE,
+        OPTION_PEER,
+        OPTION_ADDRESS,
+        OPTION_SECRET,
+        OPTION_AGAINST,
+    };
     static const struct option options[] = {{"json", required_argument, NULL, OPTION_JSON},
                                             {"runs", required_argument, NULL, OPTION_RUNS},
                                             {"files", required_argument, NULL, OPTION_FILES},
                                             {"quick", no_argument, NULL, OPTION_QUICK},
+                                            {"plot", required_argument, NULL, OPTION_PLOT},
+                                            {"serve", required_argument, NULL, OPTION_SERVE},
+                                            {"peer", required_argument, NULL, OPTION_PEER},
+                                            {"address", required_argument, NULL, OPTION_ADDRESS},
+                                            {"secret", required_argument, NULL, OPTION_SECRET},
+                                            {"against", required_argument, NULL, OPTION_AGAINST},
                                             {0}};
     const char *json = NULL;
     uint64_t runs = 5;
@@ -41,6 +66,24 @@ int cli_bench(int argc, char **argv)
             break;
         case OPTION_FILES:
             good = cli_parse_size(optarg, UINT32_MAX, &bench.files);
+            break;
+        case OPTION_PLOT:
+            bench.links.plot = optarg;
+            break;
+        case OPTION_ADDRESS:
+            bench.links.address = optarg;
+            break;
+        case OPTION_SECRET:
+            bench.links.secret = optarg;
+            break;
+        case OPTION_SERVE:
+            good = take_text(bench.links.serve, &bench.links.serve_count, BENCH_PEERS_MAX);
+            break;
+        case OPTION_PEER:
+            good = take_text(bench.links.peers, &bench.links.peer_count, BENCH_PEERS_MAX);
+            break;
+        case OPTION_AGAINST:
+            good = take_text(bench.links.against, &bench.links.against_count, BENCH_FIGURES_MAX);
             break;
         case ':':
             return cli_usage("bench", "option %s needs a value", argv[optind - 1]);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "base/diag.h"
 #include "db/api/db.h"
@@ -25,6 +26,7 @@ extern const size_t command_count;
 
 int cli_mount(int argc, char **argv);
 int cli_umount(int argc, char **argv);
+int cli_node(int argc, char **argv);
 int cli_sql(int argc, char **argv);
 int cli_report(int argc, char **argv);
 int cli_status(int argc, char **argv);
@@ -51,12 +53,8 @@ MUST_USE enum err cli_read_all(const char *path, size_t size_max, char **ret_tex
 
 struct cli_store;
 
-/* Exactly one of dir and mountpoint. A store that is served is reached over its socket; else it is
- * opened in this process (never created). */
-MUST_USE enum err cli_store_open(const char *dir, const char *mountpoint,
-                                 struct cli_store **ret_store, struct diag *diag);
 MUST_USE enum err cli_store_close(struct cli_store *store, struct diag *diag); /* NULL allowed */
-/* As sql_run. */
+/* As sql_run. Sees what was written to files that the mount has open. */
 MUST_USE enum err cli_store_sql(struct cli_store *store, const char *text, size_t size,
                                 const struct sql_options *options, struct sql_sink *sink,
                                 struct diag *diag, char **ret_caret);
@@ -65,6 +63,8 @@ MUST_USE enum err cli_store_sql(struct cli_store *store, const char *text, size_
  * "checkpoint". The answer goes to the sink. */
 MUST_USE enum err cli_store_ask(struct cli_store *store, const char *question, const char *argument,
                                 struct sql_sink *sink, struct diag *diag);
+/* The process of this machine that serves it; 0: none is known. */
+pid_t cli_store_pid(const struct cli_store *store);
 
 /* A sink that collects; fini by free(bytes). */
 struct cli_collect {
@@ -74,27 +74,40 @@ struct cli_collect {
 };
 void cli_collect_init(struct cli_collect *collect);
 extern struct sql_sink cli_stdout;
-/* --store and --mount of the query subcommands, common to getopt loops. */
+/* How the query subcommands are told where to ask: their options in common. */
 struct cli_target {
     const char *store;
     const char *mount;
+    const char *cluster;
+    const char *secret; /* the file; goes with cluster */
 };
-/* Opens it, or says what is wrong and returns the exit status in *ret_status (NULL then). Without
- * either option: $TRELLIS_MOUNT or $TRELLIS_STORE, or the working directory if it lies in a trellis
- * mount. */
+enum cli_target_option {
+    CLI_OPTION_STORE = 1000,
+    CLI_OPTION_MOUNT,
+    CLI_OPTION_CLUSTER,
+    CLI_OPTION_SECRET,
+};
+/* For their getopt_long tables. */
+#define CLI_TARGET_OPTIONS                                                                         \
+    {"store", required_argument, NULL, CLI_OPTION_STORE},                                          \
+        {"mount", required_argument, NULL, CLI_OPTION_MOUNT},                                      \
+        {"cluster", required_argument, NULL, CLI_OPTION_CLUSTER},                                  \
+    {                                                                                              \
+        "secret", required_argument, NULL, CLI_OPTION_SECRET                                       \
+    }
+/* Takes the option if it is one of them. */
+bool cli_target_take(struct cli_target *target, int option, const char *value);
+/* Opens it, or says what is wrong and returns the exit status in *ret_status (NULL then). A store or
+ * mount that is served by a process of this machine is reached over links; a store that is not is
+ * opened here (never created). Without any of the options: $TRELLIS_MOUNT or $TRELLIS_STORE, or the
+ * working directory if it lies in a trellis mount. */
 struct cli_store *cli_target_open(const struct cli_target *target, const char *command,
                                   int *ret_status);
 
-/* ---- answering: shared by the control socket and a store opened here ---- answer.c */
-struct fs;
-MUST_USE enum err answer_ask(struct db_client *client, struct fs *fs, const char *question,
-                             const char *argument, struct sql_sink *sink, struct diag *diag);
+/* ---- answering ---- answer.c */
 
-/* ---- the control socket of a serving process ---- control.c */
-struct control;
-/* Listens at DIR/trellis.sock (0600). Answers root and the owner of this process only. */
-MUST_USE enum err control_create(struct db *db, struct fs *fs, const char *dir,
-                                 struct control **ret_control, struct diag *diag);
-void control_destroy(struct control *control); /* ends its threads; NULL allowed */
+/* The questions of cli_store_ask, asked here. */
+MUST_USE enum err answer_ask(struct db_client *client, const char *question, const char *argument,
+                             struct sql_sink *sink, struct diag *diag);
 
 #endif

@@ -5,16 +5,27 @@
 #define TARGET_HELP                                                                                \
     "  --store DIR      the store; asked through the process that serves it, if one does\n"        \
     "  --mount DIR      the store behind this mount\n"                                             \
-    "                   (neither: $TRELLIS_MOUNT, $TRELLIS_STORE, or the mount that the working\n" \
+    "  --cluster A[,A]  a database in another process: tcp:HOST:PORT (or just HOST:PORT),\n"       \
+    "                   tls:HOST:PORT, verbs:HOST:PORT, shm:PATH; needs --secret FILE\n"           \
+    "                   (none: $TRELLIS_MOUNT, $TRELLIS_STORE, or the mount that the working\n"    \
     "                   directory lies in)\n"
 
 const struct command commands[] = {
     {"mount", cli_mount, "mount a store as a file system",
-     "usage: trellis mount --store DIR [OPTIONS] MOUNTPOINT\n\n"
-     "Runs database, metadata server and mount in one process and returns once mounted.\n"
-     "The store is made when DIR is missing or empty. A dead mount at MOUNTPOINT is replaced.\n\n"
+     "usage: trellis mount --store DIR [OPTIONS] MOUNTPOINT\n"
+     "       trellis mount --cluster ADDRESS[,ADDRESS] --secret FILE --data DIR [OPTIONS] "
+     "MOUNTPOINT\n\n"
+     "Runs a metadata server and its mount and returns once mounted. With --store the database\n"
+     "is in the same process, and is made when DIR is missing or empty; with --cluster it is in\n"
+     "another (`trellis node`). A dead mount at MOUNTPOINT is replaced.\n\n"
      "  --store DIR      where the database and the file contents lie\n"
+     "  --cluster A[,A]  where the database listens: tcp:HOST:PORT, tls:HOST:PORT,\n"
+     "                   verbs:HOST:PORT or shm:PATH; tried in this order\n"
+     "  --transport KIND what HOST:PORT alone means: tcp (default), tls, verbs\n"
+     "  --secret FILE    the secret that the database knows, 64 hexadecimal digits\n"
+     "  --timeout SECS   how long an operation waits for a database that is away (default 10)\n"
      "  --workers N      engine threads, 1 to 64 (default 1)\n"
+     "  --listen ADDRESS with --store: also let other processes reach the database there\n"
      "  --flush WHEN     `always`, or every so many milliseconds (default 50)\n"
      "  --memory SIZE    limit of rows and indexes, such as 4G (default: none)\n"
      "  --data DIR       where file contents lie (default: DIR/data of the store)\n"
@@ -27,6 +38,25 @@ const struct command commands[] = {
      "usage: trellis umount [--lazy] MOUNTPOINT\n\n"
      "Unmounts and waits until everything is on disk and the store is free.\n\n"
      "  --lazy           detach now, end when the last user is gone\n"},
+    {"node", cli_node, "serve a store to other processes",
+     "usage: trellis node --store DIR --listen ADDRESS [OPTIONS]\n"
+     "       trellis node --config FILE --id N [-f]\n\n"
+     "Serves a store, without a mount, to `trellis mount --cluster` and others, and returns once\n"
+     "it listens. Whoever knows the secret may do everything. SIGTERM ends it cleanly.\n\n"
+     "  --store DIR      where the database lies; made when DIR is missing or empty\n"
+     "  --listen ADDRESS tcp:HOST:PORT, tls:HOST:PORT, verbs:HOST:PORT or shm:PATH; several are\n"
+     "                   allowed. Worker n listens at PORT + n, or PATH.n. Processes of this\n"
+     "                   machine always find it at shm:DIR/link\n"
+     "  --secret FILE    64 hexadecimal digits (default: DIR/secret, made when it is missing)\n"
+     "  --workers N      threads, 1 to 64 (default 1)\n"
+     "  --flush WHEN     `always`, or every so many milliseconds (default 50)\n"
+     "  --memory SIZE    limit of rows and indexes, such as 4G (default: none)\n"
+     "  --partitions N   of a new store: a power of two (default 8)\n"
+     "  --config FILE    JSON: {\"secret_file\": PATH, \"nodes\": [{\"id\": N, \"store\": DIR,\n"
+     "                   \"listen\": [ADDRESS], \"workers\": N, \"flush\": MS, \"memory\": SIZE,\n"
+     "                   \"partitions\": N}]}\n"
+     "  --id N           which of the nodes in FILE this is\n"
+     "  -f, --foreground stay in the foreground, messages on stderr\n"},
     {"sql", cli_sql, "ask the store in RonSQL",
      "usage: trellis sql [OPTIONS] [-e QUERY | --execute-file FILE]\n\n"
      "Runs the queries given, or those from standard input; a prompt on a terminal.\n\n" TARGET_HELP

@@ -1,10 +1,12 @@
-/* The control socket: how `trellis sql`, `report`, `status` and `fsck` reach a store that a process
- * serves.
+/* The control socket: how the subcommands find the database of a store or mount that a process
+ * serves, and ask that process for what only it can do.
  *
- * One thread accepts; each connection gets a thread with a database client of its own, at most
- * CONNECTIONS_MAX at a time (more are closed at once, which the caller reports as busy). Who may
- * ask is decided by the kernel's word on the peer (SO_PEERCRED) before a byte is read. Ending: the
- * listening socket and all connections are shut down, then every thread is joined. */
+ * One thread accepts; each connection gets a thread, at most CONNECTIONS_MAX at a time (more are
+ * closed at once, which the caller reports as busy). Who may ask is decided by the kernel's word on
+ * the peer (SO_PEERCRED) before a byte is read. Ending: the listening socket and all connections are
+ * shut down, then every thread is joined. */
+#include "cli/control.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -18,7 +20,6 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "cli/cli.h"
 #include "cli/control_wire.h"
 
 enum { CONNECTIONS_MAX = 32, IDLE_SECONDS_MAX = 3600 };
@@ -33,7 +34,10 @@ struct connection {
 struct control {
     struct db *db;
     struct fs *fs;
+    char *where;
+    char *mountpoint;
     char *path;
+    struct stat socket; /* what was bound there */
     int listen_fd;
     pthread_t thread;
     bool started;
@@ -42,25 +46,11 @@ struct control {
     struct connection connections[CONNECTIONS_MAX];
 };
 
-struct socket_sink {
-    struct sql_sink sink;
-    int fd;
-};
-
-static enum err socket_write(struct sql_sink *sink, const char *bytes, size_t size)
+static enum err send_end(int fd, enum err err, const struct diag *diag)
 {
-    const struct socket_sink *socket = (const struct socket_sink *)(const void *)sink;
-    return size ? control_send(socket->fd, CONTROL_OUTPUT, bytes, size) : ERR_NONE;
-}
-
-static enum err send_end(int fd, enum err err, const struct diag *diag, const char *caret)
-{
-    json_t *end = json_pack("{s:i, s:s, s:I, s:s?}", "err", (int)err, "text", err ? diag->text : "",
-                            "position", (json_int_t)diag->position, "caret", caret);
+    json_t *end = json_pack("{s:i, s:s}", "err", (int)err, "text", err ? diag->text : "");
     /* A message may quote bytes that are no UTF-8, which JSON cannot carry. */
-    if (!end)
-        end = json_pack("{s:i, s:s, s:I}", "err", (int)err, "text", err_text(err), "position",
-                        (json_int_t)diag->position);
+    if (!end) end = json_pack("{s:i, s:s}", "err", (int)err, "text", err_text(err));
     char *text = end ? json_dumps(end, JSON_COMPACT) : NULL;
     json_decref(end);
     if (!text) return ERR_NO_MEMORY;
@@ -69,60 +59,44 @@ static enum err send_end(int fd, enum err err, const struct diag *diag, const ch
     return sent;
 }
 
-static const char *string_of(const json_t *request, const char *name)
+static enum err answer_report(const struct control *control, struct diag *diag)
 {
-    return json_string_value(json_object_get(request, name));
+    if (!control->fs) return ERR_NONE;
+    struct db_client *client = NULL;
+    struct fs_client *fs_client = NULL;
+    enum err err = db_client_create(control->db, &client);
+    if (!err) err = fs_client_create(control->fs, client, &fs_client);
+    if (!err) err = fs_report(fs_client);
+    fs_client_destroy(fs_client);
+    db_client_destroy(client);
+    return err ? diag_set(diag, err, "cannot report the sizes of open files: %s", err_text(err))
+               : ERR_NONE;
 }
 
-static enum err answer_sql(struct control *control, struct db_client *client, const json_t *request,
-                           struct sql_sink *sink, struct diag *diag, char **ret_caret)
+static enum err answer_request(struct control *control, int fd, const char *bytes, size_t size)
 {
-    (void)control;
-    const json_t *text = json_object_get(request, "text");
-    const char *format = string_of(request, "format");
-    const char *mode = string_of(request, "explain_mode");
-    struct sql_options options = {.database = string_of(request, "database"), .allow_ddl = true};
-    if (!json_is_string(text) || !format || !sql_format_by_name(format, &options.format) || !mode ||
-        !sql_explain_mode_by_name(mode, &options.explain_mode))
-        return diag_set(diag, ERR_BAD_SIGNAL, "malformed request");
-    return sql_run(client, json_string_value(text), json_string_length(text), &options, sink, diag,
-                   ret_caret);
-}
-
-static enum err answer_request(struct control *control, struct db_client *client, int fd,
-                               const char *bytes, size_t size)
-{
-    struct socket_sink sink = {.sink = {.write = socket_write}, .fd = fd};
     struct diag diag = {.position = UINT32_MAX};
-    char *caret = NULL;
     json_error_t json_error;
     json_t *request = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &json_error);
-    const char *op = string_of(request, "op");
+    const char *op = json_string_value(json_object_get(request, "op"));
     enum err err;
-    if (!op)
-        err = diag_set(&diag, ERR_BAD_SIGNAL, "malformed request");
-    else if (strcmp(op, "sql") == 0)
-        err = answer_sql(control, client, request, &sink.sink, &diag, &caret);
+    if (op && strcmp(op, "where") == 0)
+        err = control_send(fd, CONTROL_OUTPUT, control->where, strlen(control->where));
+    else if (op && strcmp(op, "mount") == 0)
+        err = control_send(fd, CONTROL_OUTPUT, control->mountpoint, strlen(control->mountpoint));
+    else if (op && strcmp(op, "report") == 0)
+        err = answer_report(control, &diag);
     else
-        err =
-            answer_ask(client, control->fs, op, string_of(request, "argument"), &sink.sink, &diag);
-    enum err sent = send_end(fd, err, &diag, caret);
-    free(caret);
+        err = diag_set(&diag, ERR_BAD_SIGNAL, "malformed request");
     json_decref(request);
-    return sent;
+    return send_end(fd, err, &diag);
 }
 
 static void *connection_thread(void *argument)
 {
     struct connection *connection = argument;
     struct control *control = connection->control;
-    struct db_client *client = NULL;
-    enum err err = db_client_create(control->db, &client);
-    if (err) {
-        struct diag diag = {.position = UINT32_MAX};
-        (void)!diag_set(&diag, err, "the server cannot take more clients: %s", err_text(err));
-        (void)!send_end(connection->fd, err, &diag, NULL);
-    }
+    enum err err = ERR_NONE;
     while (!err) {
         uint8_t type;
         char *bytes;
@@ -130,12 +104,11 @@ static void *connection_thread(void *argument)
         err = control_receive(connection->fd, &type, &bytes, &size);
         if (err) break;
         if (type == CONTROL_REQUEST)
-            err = answer_request(control, client, connection->fd, bytes, size);
+            err = answer_request(control, connection->fd, bytes, size);
         else
             err = ERR_BAD_SIGNAL;
         free(bytes);
     }
-    db_client_destroy(client);
     pthread_mutex_lock(&control->mutex);
     (void)shutdown(connection->fd, SHUT_RDWR);
     connection->ended = true;
@@ -213,7 +186,8 @@ static enum err listen_at(struct control *control, const char *dir, struct diag 
         return diag_set(diag, err_from_errno(errno), "cannot open %s: %s", dir, strerror(errno));
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", dir_fd,
                    CONTROL_SOCKET_NAME);
-    /* The store's lock is ours, so a socket that lies here is a dead process's. */
+    /* The store's lock, or the file system's lease, is ours, so a socket that lies here belongs to a
+     * process that is dead or has lost it. */
     (void)unlinkat(dir_fd, CONTROL_SOCKET_NAME, 0);
     enum err err = ERR_NONE;
     control->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -223,28 +197,32 @@ static enum err listen_at(struct control *control, const char *dir, struct diag 
         listen(control->listen_fd, 16) < 0)
         err = diag_set(diag, err_from_errno(errno), "cannot listen at %s/%s: %s", dir,
                        CONTROL_SOCKET_NAME, strerror(errno));
+    if (!err && fstatat(dir_fd, CONTROL_SOCKET_NAME, &control->socket, AT_SYMLINK_NOFOLLOW))
+        control->socket = (struct stat){0};
     (void)umask(mask);
     (void)close(dir_fd);
     return err;
 }
 
-enum err control_create(struct db *db, struct fs *fs, const char *dir, struct control **ret_control,
+enum err control_create(const struct control_config *config, struct control **ret_control,
                         struct diag *diag)
 {
     struct control *control = calloc(1, sizeof(*control));
     if (!control) return diag_set(diag, ERR_NO_MEMORY, "no memory for the control socket");
-    control->db = db;
-    control->fs = fs;
+    control->db = config->db;
+    control->fs = config->fs;
+    control->where = strdup(config->where);
+    control->mountpoint = strdup(config->mountpoint ? config->mountpoint : "");
     control->listen_fd = -1;
     for (int i = 0; i < CONNECTIONS_MAX; i++)
         control->connections[i].fd = -1;
     pthread_mutex_init(&control->mutex, NULL);
     enum err err = ERR_NONE;
-    if (asprintf(&control->path, "%s/%s", dir, CONTROL_SOCKET_NAME) < 0) {
+    if (asprintf(&control->path, "%s/%s", config->dir, CONTROL_SOCKET_NAME) < 0)
         control->path = NULL;
+    if (!control->path || !control->where || !control->mountpoint)
         err = diag_set(diag, ERR_NO_MEMORY, "no memory for the control socket");
-    }
-    if (!err) err = listen_at(control, dir, diag);
+    if (!err) err = listen_at(control, config->dir, diag);
     if (!err && pthread_create(&control->thread, NULL, accept_thread, control))
         err = diag_set(diag, ERR_NO_MEMORY, "cannot start the control thread");
     if (err) {
@@ -274,8 +252,14 @@ void control_destroy(struct control *control)
         (void)close(connection->fd);
     }
     if (control->listen_fd >= 0) (void)close(control->listen_fd);
-    if (control->started) (void)unlink(control->path);
+    /* Unless another process has put its own there. */
+    struct stat stat_at;
+    if (control->started && lstat(control->path, &stat_at) == 0 &&
+        stat_at.st_ino == control->socket.st_ino && stat_at.st_dev == control->socket.st_dev)
+        (void)unlink(control->path);
     free(control->path);
+    free(control->where);
+    free(control->mountpoint);
     pthread_mutex_destroy(&control->mutex);
     free(control);
 }

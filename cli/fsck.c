@@ -6,16 +6,11 @@
 int cli_fsck(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"store", required_argument, NULL, 's'}, {"mount", required_argument, NULL, 'm'}, {0}};
+        CLI_TARGET_OPTIONS, {0}};
     struct cli_target target = {0};
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
+        if (cli_target_take(&target, option, optarg)) continue;
         switch (option) {
-        case 's':
-            target.store = optarg;
-            break;
-        case 'm':
-            target.mount = optarg;
-            break;
         case ':':
             return cli_usage("fsck", "option %s needs a value", argv[optind - 1]);
         default:

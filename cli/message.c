@@ -12,7 +12,8 @@
 int cli_exit_of(enum err err)
 {
     if (!err) return EXIT_OK;
-    return err_is_retryable(err) || err == ERR_IN_USE || err == ERR_OUTCOME_UNKNOWN
+    return err_is_retryable(err) || err == ERR_IN_USE || err == ERR_TIMEOUT ||
+                   err == ERR_OUTCOME_UNKNOWN
                ? EXIT_RETRY
                : EXIT_PERMANENT;
 }

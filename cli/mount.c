@@ -1,241 +1,117 @@
-/* `trellis mount`: database, metadata server and mount in one process.
+/* `trellis mount`: a metadata server and its mount, with the database in this process (--store) or
+ * in another (--cluster).
  *
- * In the background case the process forks before anything is opened (threads do not survive a
- * fork); the parent waits on a pipe for the byte that says "mounted", or for the child's end, and
- * passes the child's exit status on. The child's messages go to the terminal until it is mounted,
- * then to STORE/trellis.log.
+ * With a store the directory has everything: database, file contents, control socket, log. With a
+ * cluster the data directory has what is the mount's: file contents, control socket, log. The kernel's
+ * mount table shows that directory as the device, and that is how --mount finds the socket.
  *
- * Ending, by SIGTERM, SIGINT or an unmount: unmount, stop serving, close the file system (sizes
- * become rows), close the database (flush, checkpoint), in that order. Signals are taken with a
- * signalfd on the main thread only. */
+ * Ending, by SIGTERM, SIGINT, SIGHUP or an unmount: unmount, stop serving, close the file system
+ * (sizes become rows), close the database (flush, checkpoint), in that order. Signals are taken with
+ * a signalfd on the main thread only. */
 #include <errno.h>
-#include <fcntl.h>
-#include <getopt.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/buf.h"
-#include "base/check.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/control.h"
+#include "cli/daemon.h"
+#include "cli/mount_options.h"
 #include "fuse/mount.h"
 #include "metadata/fs.h"
 
-struct mount_options {
-    const char *store;
-    const char *mountpoint;
-    const char *data;
-    uint64_t workers;
-    uint64_t partitions;
-    uint64_t memory_max;
-    uint64_t flush_ms;
-    bool flush_always;
-    bool foreground;
-    bool noatime;
-    double entry_timeout_s;
-    double attr_timeout_s;
-    double negative_timeout_s;
-    struct buf fuse_options; /* NUL-terminated */
-};
-
-static bool parse_flush(const char *text, struct mount_options *options)
-{
-    options->flush_always = strcmp(text, "always") == 0;
-    return options->flush_always ||
-           (cli_parse_size(text, 3600000, &options->flush_ms) && options->flush_ms > 0);
-}
-
-static bool parse_seconds(const char *text, double *ret_seconds)
-{
-    char *end;
-    double seconds = strtod(text, &end);
-    if (end == text || *end || !(seconds >= 0) || seconds > 1e9) return false;
-    *ret_seconds = seconds;
-    return true;
-}
-
-/* One of the -o options: ours are taken, the rest goes on to libfuse. False: a bad value. */
-static bool take_option(struct mount_options *options, char *option)
-{
-    char *equals = strchr(option, '=');
-    const char *value = equals ? equals + 1 : "";
-    size_t size = equals ? (size_t)(equals - option) : strlen(option);
-    const struct {
-        const char *name;
-        double *seconds;
-    } timeouts[] = {{"entry_timeout", &options->entry_timeout_s},
-                    {"attr_timeout", &options->attr_timeout_s},
-                    {"negative_timeout", &options->negative_timeout_s}};
-    for (size_t i = 0; i < ARRAY_SIZE(timeouts); i++)
-        if (strlen(timeouts[i].name) == size && strncmp(timeouts[i].name, option, size) == 0)
-            return parse_seconds(value, timeouts[i].seconds);
-    if (strcmp(option, "noatime") == 0) options->noatime = true;
-    if (options->fuse_options.size) buf_put_u8(&options->fuse_options, ',');
-    buf_put(&options->fuse_options, option, strlen(option));
-    return true;
-}
-
-static bool take_options(struct mount_options *options, const char *list)
-{
-    char *copy = strdup(list);
-    bool good = copy != NULL;
-    char *rest = copy;
-    for (char *option; good && (option = strsep(&rest, ","));)
-        if (*option) good = take_option(options, option);
-    free(copy);
-    return good;
-}
-
-static bool has_option(const struct mount_options *options, const char *name)
-{
-    size_t size = strlen(name);
-    const char *at = (const char *)options->fuse_options.bytes;
-    const char *end = at + options->fuse_options.size;
-    while (at && at < end) {
-        const char *comma = memchr(at, ',', (size_t)(end - at));
-        size_t length = comma ? (size_t)(comma - at) : (size_t)(end - at);
-        if (length == size && memcmp(at, name, size) == 0) return true;
-        at += length + 1;
-    }
-    return false;
-}
-
-static void add_default(struct mount_options *options, const char *name, const char *opposite)
-{
-    if (has_option(options, name) || has_option(options, opposite)) return;
-    if (options->fuse_options.size) buf_put_u8(&options->fuse_options, ',');
-    buf_put(&options->fuse_options, name, strlen(name));
-}
-
-static int parse(int argc, char **argv, struct mount_options *options)
-{
-    enum {
-        OPTION_STORE = 256,
-        OPTION_WORKERS,
-        OPTION_FLUSH,
-        OPTION_MEMORY,
-        OPTION_DATA,
-        OPTION_PARTITIONS
-    };
-    static const struct option long_options[] = {
-        {"store", required_argument, NULL, OPTION_STORE},
-        {"workers", required_argument, NULL, OPTION_WORKERS},
-        {"partitions", required_argument, NULL, OPTION_PARTITIONS},
-        {"flush", required_argument, NULL, OPTION_FLUSH},
-        {"memory", required_argument, NULL, OPTION_MEMORY},
-        {"data", required_argument, NULL, OPTION_DATA},
-        {"foreground", no_argument, NULL, 'f'},
-        {0}};
-    for (int option; (option = getopt_long(argc, argv, ":fo:", long_options, NULL)) != -1;) {
-        bool good = true;
-        switch (option) {
-        case OPTION_STORE:
-            options->store = optarg;
-            break;
-        case OPTION_DATA:
-            options->data = optarg;
-            break;
-        case OPTION_WORKERS:
-            good = cli_parse_size(optarg, 64, &options->workers) && options->workers > 0;
-            break;
-        case OPTION_PARTITIONS:
-            good = cli_parse_size(optarg, PARTITIONS_MAX, &options->partitions) &&
-                   options->partitions > 0 &&
-                   (options->partitions & (options->partitions - 1)) == 0;
-            break;
-        case OPTION_FLUSH:
-            good = parse_flush(optarg, options);
-            break;
-        case OPTION_MEMORY:
-            good = cli_parse_size(optarg, UINT64_MAX, &options->memory_max);
-            break;
-        case 'f':
-            options->foreground = true;
-            break;
-        case 'o':
-            good = take_options(options, optarg);
-            break;
-        case ':':
-            return cli_usage("mount", "option %s needs a value", argv[optind - 1]);
-        default:
-            return cli_usage("mount", "unknown option %s", argv[optind - 1]);
-        }
-        if (!good) return cli_usage("mount", "bad value '%s'", optarg);
-    }
-    if (!options->store) return cli_usage("mount", "say where the store is: --store DIR");
-    if (argc - optind != 1) return cli_usage("mount", "give one mountpoint");
-    options->mountpoint = argv[optind];
-    add_default(options, "default_permissions", "nodefault_permissions");
-    if (geteuid() == 0) {
-        add_default(options, "allow_other", "allow_root");
-        add_default(options, "suid", "nosuid");
-        add_default(options, "dev", "nodev");
-    }
-    buf_put_u8(&options->fuse_options, 0);
-    if (options->fuse_options.failed) return cli_fail(ERR_NO_MEMORY, "no memory");
-    return EXIT_OK;
-}
-
-/* ---- serving ---- */
-
 struct serving {
-    struct db *db;
+    struct service service; /* of a store in this process */
+    struct db *db;          /* the service's, or one connected to */
+    char *dir;              /* absolute: of the control socket and the log */
     struct fs *fs;
     struct control *control;
     struct mount *mount;
 };
 
+static void on_lost(void *context, const char *why)
+{
+    (void)context;
+    log_line(LOG_ERROR, "the file system ends with EIO: %s", why);
+}
+
+/* The database; and what the control socket tells of it, heap. */
+static enum err database_start(struct serving *serving, const struct mount_options *options,
+                               char **ret_where, struct diag *diag)
+{
+    enum err err;
+    if (!options->cluster) {
+        err = service_open(&options->service, &serving->service, diag);
+        serving->db = serving->service.db;
+        if (!err) err = service_listen(&serving->service, &options->service, diag);
+        if (!err) *ret_where = strdup(serving->service.where);
+    } else {
+        char *secret = realpath(options->service.secret, NULL);
+        err = cluster_connect(options->cluster, options->service.secret,
+                              (uint16_t)options->service.workers, (uint32_t)options->timeout_ms,
+                              &serving->db, diag);
+        if (!err && secret) *ret_where = cluster_where(options->cluster, secret);
+        free(secret);
+    }
+    if (!err && !*ret_where) err = diag_set(diag, ERR_INVALID, "a path that is not valid UTF-8");
+    return err;
+}
+
+static enum err file_system_start(struct serving *serving, const struct mount_options *options,
+                                  struct diag *diag)
+{
+    char *data = NULL;
+    if (options->data ? !(data = strdup(options->data))
+                      : asprintf(&data, "%s/data", serving->service.store) < 0)
+        return diag_set(diag, ERR_NO_MEMORY, "no memory");
+    const struct fs_config config = {
+        .db = serving->db,
+        .data_dir = data,
+        .relatime = !options->noatime && !mount_options_has(options, "ro"),
+        .shared = options->cluster != NULL,
+        .timeout_ms = (uint32_t)options->timeout_ms,
+        .lost = on_lost,
+    };
+    enum err err = fs_open(&config, &serving->fs, diag);
+    if (!err) {
+        serving->dir = options->cluster ? realpath(data, NULL) : strdup(serving->service.store);
+        if (!serving->dir) err = diag_set(diag, ERR_IO, "%s: %s", data, strerror(errno));
+    }
+    free(data);
+    return err;
+}
+
 static enum err serving_start(struct serving *serving, const struct mount_options *options,
                               struct diag *diag)
 {
-    const struct db_config db_config = {
-        .dir = options->store,
-        .create = true,
-        .worker_count = (uint16_t)options->workers,
-        .partition_count = (uint16_t)options->partitions,
-        .flush_policy = options->flush_always ? DB_FLUSH_ALWAYS : DB_FLUSH_INTERVAL,
-        .flush_interval_ms = (uint32_t)options->flush_ms,
-        .memory_max = options->memory_max,
-        .progress = cli_progress,
-    };
+    char *where = NULL;
     enum err err = mount_prepare_point(options->mountpoint, diag);
-    if (err) return err;
-    struct diag why;
-    err = db_open_embedded(&db_config, &serving->db, &why);
-    if (err) return diag_set(diag, err, "store %s: %s", options->store, why.text);
-    /* The kernel's table shows the store as the device, and that is how --mount finds it. */
-    char *store = realpath(options->store, NULL);
-    char *data = NULL;
-    if (!store || asprintf(&data, "%s/data", store) < 0) {
-        free(store);
-        return diag_set(diag, ERR_NO_MEMORY, "no memory");
-    }
-    const struct fs_config fs_config = {.db = serving->db,
-                                        .data_dir = options->data ? options->data : data,
-                                        .relatime =
-                                            !options->noatime && !has_option(options, "ro")};
-    err = fs_open(&fs_config, &serving->fs, diag);
-    if (!err) err = control_create(serving->db, serving->fs, store, &serving->control, diag);
+    if (!err) err = database_start(serving, options, &where, diag);
+    if (!err) err = file_system_start(serving, options, diag);
+    char *mountpoint = err ? NULL : realpath(options->mountpoint, NULL);
+    const struct control_config control_config = {.dir = serving->dir,
+                                                  .where = where,
+                                                  .mountpoint = mountpoint,
+                                                  .db = serving->db,
+                                                  .fs = serving->fs};
+    if (!err) err = control_create(&control_config, &serving->control, diag);
     const struct mount_config mount_config = {
         .db = serving->db,
         .fs = serving->fs,
         .mountpoint = options->mountpoint,
-        .source = store,
+        .source = serving->dir,
         .options = (const char *)options->fuse_options.bytes,
         .entry_timeout_s = options->entry_timeout_s,
         .attr_timeout_s = options->attr_timeout_s,
         .negative_timeout_s = options->negative_timeout_s,
     };
     if (!err) err = mount_create(&mount_config, &serving->mount, diag);
-    free(data);
-    free(store);
+    free(mountpoint);
+    free(where);
     return err;
 }
 
@@ -246,7 +122,13 @@ static enum err serving_stop(struct serving *serving, struct diag *diag)
     control_destroy(serving->control);
     struct diag second;
     enum err err = serving->fs ? fs_close(serving->fs, diag) : ERR_NONE;
-    enum err db_err = serving->db ? db_close(serving->db, err ? &second : diag) : ERR_NONE;
+    struct diag *db_diag = err ? &second : diag;
+    enum err db_err = ERR_NONE;
+    if (serving->service.db)
+        db_err = service_close(&serving->service, db_diag);
+    else if (serving->db)
+        db_err = db_close(serving->db, db_diag);
+    free(serving->dir);
     return err ? err : db_err;
 }
 
@@ -263,33 +145,6 @@ static void wait_for_end(struct serving *serving, int signals)
     if (err) log_line(LOG_WARNING, "%s", diag.text);
 }
 
-static int block_signals(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-static void leave_terminal(const char *store)
-{
-    char *path;
-    if (asprintf(&path, "%s/trellis.log", store) >= 0) {
-        int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-        if (fd >= 0) log_set_fd(fd);
-        free(path);
-    }
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null < 0) return;
-    (void)dup2(null, STDIN_FILENO);
-    (void)dup2(null, STDOUT_FILENO);
-    (void)dup2(null, STDERR_FILENO);
-    (void)close(null);
-}
-
 /* Each open file holds its object open. */
 static void raise_file_limit(void)
 {
@@ -303,22 +158,17 @@ static void raise_file_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* ready: written to once mounted, -1 in the foreground. */
-static int serve(const struct mount_options *options, int ready)
+static int serve(void *context)
 {
-    int signals = block_signals();
+    const struct mount_options *options = context;
+    int signals = daemon_signals();
     raise_file_limit();
     struct serving serving = {0};
     struct diag diag = {.position = UINT32_MAX};
     enum err err = serving_start(&serving, options, &diag);
     int status = err ? cli_fail(err, "%s", diag.text) : EXIT_OK;
     if (!err) {
-        if (ready >= 0) {
-            leave_terminal(options->store);
-            uint8_t one = 1;
-            if (write(ready, &one, 1) < 0) log_line(LOG_WARNING, "nobody waits for the mount");
-            (void)close(ready);
-        }
+        daemon_ready(serving.dir);
         wait_for_end(&serving, signals);
     }
     struct diag stop_diag = {.position = UINT32_MAX};
@@ -331,40 +181,11 @@ static int serve(const struct mount_options *options, int ready)
     return status;
 }
 
-static int serve_in_background(const struct mount_options *options)
-{
-    int pipe_fds[2];
-    if (pipe2(pipe_fds, O_CLOEXEC) < 0)
-        return cli_fail(ERR_IO, "cannot make a pipe: %s", strerror(errno));
-    pid_t child = fork();
-    if (child < 0) return cli_fail(ERR_NO_MEMORY, "cannot fork: %s", strerror(errno));
-    if (child == 0) {
-        (void)close(pipe_fds[0]);
-        (void)setsid();
-        exit(serve(options, pipe_fds[1]));
-    }
-    (void)close(pipe_fds[1]);
-    uint8_t byte;
-    ssize_t got;
-    while ((got = read(pipe_fds[0], &byte, 1)) < 0 && errno == EINTR)
-        continue;
-    (void)close(pipe_fds[0]);
-    if (got == 1) return EXIT_OK;
-    int wait_status;
-    while (waitpid(child, &wait_status, 0) < 0)
-        if (errno != EINTR) return EXIT_PERMANENT;
-    if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status)) return WEXITSTATUS(wait_status);
-    return cli_fail(ERR_IO, "the serving process died before it had mounted");
-}
-
 int cli_mount(int argc, char **argv)
 {
-    struct mount_options options = {
-        .workers = 1, .entry_timeout_s = 60, .attr_timeout_s = 60, .negative_timeout_s = 60};
-    buf_init(&options.fuse_options);
-    int status = parse(argc, argv, &options);
-    if (status == EXIT_OK)
-        status = options.foreground ? serve(&options, -1) : serve_in_background(&options);
-    buf_fini(&options.fuse_options);
+    struct mount_options options;
+    int status = mount_options_parse(argc, argv, &options);
+    if (status == EXIT_OK) status = daemon_run(options.foreground, serve, &options);
+    mount_options_fini(&options);
     return status;
 }

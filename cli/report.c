@@ -168,7 +168,7 @@ static enum err find_directory(struct cli_store *store, const struct cli_target 
                                const char *path, uint64_t *ret_ino, struct diag *diag)
 {
     struct stat stat_at;
-    if (!target->store) {
+    if (!target->store && !target->cluster) {
         if (stat(path, &stat_at) < 0 || !S_ISDIR(stat_at.st_mode))
             return diag_set(diag, ERR_NOT_FOUND, "%s is not a directory", path);
         *ret_ino = stat_at.st_ino;
@@ -232,8 +232,7 @@ int cli_report(int argc, char **argv)
 {
     enum { OPTION_FORMAT = 256, OPTION_SHOW, OPTION_NAMES };
     static const struct option options[] = {
-        {"store", required_argument, NULL, 's'},
-        {"mount", required_argument, NULL, 'm'},
+        CLI_TARGET_OPTIONS,
         {"output-format", required_argument, NULL, OPTION_FORMAT},
         {"show", no_argument, NULL, OPTION_SHOW},
         {"names", no_argument, NULL, OPTION_NAMES},
@@ -242,13 +241,8 @@ int cli_report(int argc, char **argv)
     enum sql_format format = isatty(STDOUT_FILENO) ? SQL_FORMAT_TABLE : SQL_FORMAT_TEXT;
     bool show = false;
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
+        if (cli_target_take(&target, option, optarg)) continue;
         switch (option) {
-        case 's':
-            target.store = optarg;
-            break;
-        case 'm':
-            target.mount = optarg;
-            break;
         case OPTION_SHOW:
             show = true;
             break;
@@ -277,7 +271,7 @@ int cli_report(int argc, char **argv)
     if (arguments != (is_du ? 1 : 0))
         return cli_usage("report", "report %s takes %s", report->name,
                          is_du ? "one directory" : "no arguments");
-    if (is_du && !target.store && !target.mount) target.mount = argv[optind + 1];
+    if (is_du && !target.store && !target.mount && !target.cluster) target.mount = argv[optind + 1];
     int status = EXIT_OK;
     struct cli_store *store = cli_target_open(&target, "report", &status);
     if (!store) return status;

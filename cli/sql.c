@@ -129,8 +129,7 @@ int cli_sql(int argc, char **argv)
 {
     enum { OPTION_FORMAT = 256, OPTION_MODE, OPTION_FILE };
     static const struct option options[] = {
-        {"store", required_argument, NULL, 's'},
-        {"mount", required_argument, NULL, 'm'},
+        CLI_TARGET_OPTIONS,
         {"database", required_argument, NULL, 'D'},
         {"execute", required_argument, NULL, 'e'},
         {"execute-file", required_argument, NULL, OPTION_FILE},
@@ -143,13 +142,8 @@ int cli_sql(int argc, char **argv)
     const char *query = NULL;
     const char *file = NULL;
     for (int option; (option = getopt_long(argc, argv, ":e:D:", options, NULL)) != -1;) {
+        if (cli_target_take(&target, option, optarg)) continue;
         switch (option) {
-        case 's':
-            target.store = optarg;
-            break;
-        case 'm':
-            target.mount = optarg;
-            break;
         case 'D':
             sql.database = optarg;
             break;

@@ -8,47 +8,14 @@
 #include "fuse/serve.h"
 
 #include <errno.h>
-#include <string.h>
+
+#include "fuse/wire.h"
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *info)
 {
     (void)ino;
     (void)info;
     (void)fuse_reply_err(req, ENOSYS);
-}
-
-static mode_t type_mode(uint8_t type)
-{
-    static const mode_t modes[] = {
-        [FS_FILE] = S_IFREG,    [FS_DIR] = S_IFDIR,  [FS_SYMLINK] = S_IFLNK, [FS_FIFO] = S_IFIFO,
-        [FS_SOCKET] = S_IFSOCK, [FS_CHAR] = S_IFCHR, [FS_BLOCK] = S_IFBLK};
-    return type < sizeof(modes) / sizeof(modes[0]) ? modes[type] : 0;
-}
-
-static size_t add_plus(fuse_req_t req, uint8_t *at, size_t left, const struct fs_dirent *entry)
-{
-    struct fuse_entry_param param;
-    bool is_dot = entry->name[0] == '.' &&
-                  (entry->name_size == 1 || (entry->name_size == 2 && entry->name[1] == '.'));
-    if (entry->has_attr && !is_dot) {
-        serve_entry_param(serve_current->mount, &entry->attr, &param);
-    } else {
-        /* Inode 0 says: no lookup reference is taken, only the type and number in attr are shown.
-         */
-        memset(&param, 0, sizeof(param));
-        param.attr.st_ino = entry->ino;
-        param.attr.st_mode = type_mode(entry->type);
-    }
-    size_t size =
-        fuse_add_direntry_plus(req, (char *)at, left, entry->name, &param, (off_t)entry->cookie);
-    if (size <= left && param.ino) fs_remember(serve_fs(), param.ino);
-    return size;
-}
-
-static size_t add_plain(fuse_req_t req, uint8_t *at, size_t left, const struct fs_dirent *entry)
-{
-    struct stat stat = {.st_ino = entry->ino, .st_mode = type_mode(entry->type)};
-    return fuse_add_direntry(req, (char *)at, left, entry->name, &stat, (off_t)entry->cookie);
 }
 
 /* About as many entries as may fit, so that little is read twice. */
@@ -64,6 +31,7 @@ static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
     struct server *server = serve_current;
     if (size > server->reply_size) size = server->reply_size;
     size_t used = 0;
+    uint32_t listed = 0;
     uint64_t cookie = (uint64_t)offset;
     for (bool full = false; !full;) {
         uint32_t count = 0;
@@ -76,17 +44,25 @@ static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
         if (err || count == 0) break;
         for (uint32_t i = 0; i < count && !full; i++) {
             const struct fs_dirent *entry = &server->entries[i];
-            size_t entry_size = plus ? add_plus(req, server->reply + used, size - used, entry)
-                                     : add_plain(req, server->reply + used, size - used, entry);
-            full = entry_size > size - used;
+            uint8_t *at = server->reply + used;
+            bool counts = false;
+            size_t entry_size = plus ? wire_put_direntplus(at, size - used, entry,
+                                                           &server->mount->timeouts, &counts)
+                                     : wire_put_dirent(at, size - used, entry);
+            full = entry_size == 0;
             if (full) break;
             used += entry_size;
             cookie = entry->cookie;
+            if (counts) server->listed[listed++] = entry->ino;
         }
         /* One more round only pays when a good part of the buffer is left. */
         if (size - used < size / 4) break;
     }
-    (void)fuse_reply_buf(req, (const char *)server->reply, used);
+    /* The kernel's references count before it can give one back. */
+    fs_remember(server->fs, server->listed, listed);
+    if (fuse_reply_buf(req, (const char *)server->reply, used) != -ENOENT) return;
+    for (uint32_t i = 0; i < listed; i++)
+        fs_forget(server->fs, server->listed[i], 1);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "fuse/wire.h"
 #include "metadata/fs.h"
 
 struct mount;
@@ -29,7 +30,8 @@ struct server {
     bool
         kill_privileges; /* the request asks to clear setuid and setgid (FUSE_HANDLE_KILLPRIV_V2) */
     struct fs_dirent *entries;
-    uint8_t *reply; /* directory replies */
+    uint64_t *listed; /* inodes of the entries of a reply, as many as fit in one */
+    uint8_t *reply;   /* directory replies */
     size_t reply_size;
     uint16_t worker;
 };
@@ -40,6 +42,7 @@ struct mount {
         double attr_timeout_s;
         double negative_timeout_s;
     } settings;
+    struct wire_timeouts timeouts; /* the same, as the kernel wants them */
     struct db *db;
     struct fs *fs;
     struct fuse_session *session;

@@ -110,6 +110,7 @@ static bool server_ready(struct db_watch *watch)
         ssize_t size = read(watch->fd, server->buffer, SERVE_BUFFER_SIZE);
         if (size > 0) {
             server->probe |= count > 0;
+            watch->found++;
             handle(server, (size_t)size);
             if (count == 0 && !server->probe) return true;
             continue;
@@ -184,12 +185,15 @@ static enum err server_init(struct server *server, struct mount *mount, uint16_t
 {
     server->mount = mount;
     server->worker = worker;
-    server->watch = (struct db_watch){.fd = fd, .ready = server_ready, .context = server};
+    server->watch =
+        (struct db_watch){.fd = fd, .ready = server_ready, .context = server, .spins = true};
     server->reply_size = REPLY_SIZE;
     server->buffer = malloc(SERVE_BUFFER_SIZE);
     server->reply = malloc(REPLY_SIZE);
     server->entries = calloc(SERVE_DIRENTS_MAX, sizeof(*server->entries));
-    if (!server->buffer || !server->reply || !server->entries) return ERR_NO_MEMORY;
+    server->listed = malloc(REPLY_SIZE / WIRE_DIRENTPLUS_SIZE_MIN * sizeof(*server->listed));
+    if (!server->buffer || !server->reply || !server->entries || !server->listed)
+        return ERR_NO_MEMORY;
     return server_on_worker(server, false);
 }
 
@@ -200,6 +204,7 @@ static void server_fini(struct server *server, int session_fd)
     free(server->buffer);
     free(server->reply);
     free(server->entries);
+    free(server->listed);
 }
 
 static enum err set_nonblocking(int fd)
@@ -211,7 +216,7 @@ static enum err set_nonblocking(int fd)
 
 static enum err servers_start(struct mount *mount, struct diag *diag)
 {
-    uint16_t count = db_worker_count(mount->db);
+    uint16_t count = db_loop_count(mount->db);
     mount->servers = calloc(count, sizeof(*mount->servers));
     if (!mount->servers) return diag_set(diag, ERR_NO_MEMORY, "no memory for the mount");
     int session_fd = fuse_session_fd(mount->session);
@@ -292,6 +297,9 @@ enum err mount_create(const struct mount_config *config, struct mount **ret_moun
     mount->settings = (struct mount_settings){.entry_timeout_s = config->entry_timeout_s,
                                               .attr_timeout_s = config->attr_timeout_s,
                                               .negative_timeout_s = config->negative_timeout_s};
+    mount->timeouts = (struct wire_timeouts){.entry = wire_timeout(config->entry_timeout_s),
+                                             .attr = wire_timeout(config->attr_timeout_s),
+                                             .negative = wire_timeout(config->negative_timeout_s)};
     mount->db = config->db;
     mount->fs = config->fs;
     mount->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -47,7 +47,7 @@ static void add_inode(struct fs_client *client, const struct change_inode *inode
                            1);
         guard_never(program, ERR_ENOTEMPTY);
     }
-    if (inode->nlink_zero) orphan_insert(client, key, now);
+    if (inode->nlink_zero) orphan_insert(client, key, operand_value(value_i64(now)));
     uint8_t own = program_update(program, table, &key, ERR_STALE);
     guard_compare(program, inode->is_dir ? EXPR_EQ : EXPR_NE, own, INODE_TYPE, FS_DIR, ERR_STALE);
     if (inode->guard_nlink) guard_equal(program, own, INODE_NLINK, inode->nlink, ERR_STALE);
@@ -208,17 +208,33 @@ enum err check_removal(const struct fs_caller *caller, const struct found *found
     return sticky ? ERR_EPERM : ERR_NONE;
 }
 
+/* With the user's number in register `uid`. */
+static void sticky(struct program *program, struct formula *formula, uint16_t uid, uint8_t parent,
+                   uint8_t victim)
+{
+    uint16_t plain = formula_bits(formula, parent, INODE_MODE, S_ISVTX, EXPR_EQ);
+    uint16_t parents = formula_op2(formula, EXPR_EQ, KIND_U64,
+                                   formula_column(formula, KIND_U64, parent, INODE_UID), uid);
+    uint16_t victims = formula_op2(formula, EXPR_EQ, KIND_U64,
+                                   formula_column(formula, KIND_U64, victim, INODE_UID), uid);
+    uint16_t either = formula_op2(formula, EXPR_OR, KIND_I64, parents, victims);
+    (void)formula_op2(formula, EXPR_OR, KIND_I64, plain, either);
+    program_guard(program, formula->expr, ERR_EPERM);
+}
+
 void guard_sticky(struct program *program, uint8_t parent, uint8_t victim, uint32_t uid)
 {
     struct formula formula;
     if (uid == 0) return;
     formula_begin(&formula);
-    uint16_t plain = formula_bits(&formula, parent, INODE_MODE, S_ISVTX, EXPR_EQ);
-    uint16_t parents = formula_compare(&formula, EXPR_EQ, parent, INODE_UID, uid);
-    uint16_t victims = formula_compare(&formula, EXPR_EQ, victim, INODE_UID, uid);
-    uint16_t either = formula_op2(&formula, EXPR_OR, KIND_I64, parents, victims);
-    (void)formula_op2(&formula, EXPR_OR, KIND_I64, plain, either);
-    program_guard(program, formula.expr, ERR_EPERM);
+    sticky(program, &formula, formula_u64(&formula, uid), parent, victim);
+}
+
+void guard_sticky_param(struct program *program, uint8_t parent, uint8_t victim, uint16_t param)
+{
+    struct formula formula;
+    formula_begin(&formula);
+    sticky(program, &formula, formula_param(&formula, KIND_U64, param), parent, victim);
 }
 
 enum err check_addition(const struct fs_attr *parent)

@@ -76,6 +76,8 @@ MUST_USE enum err check_removal(const struct fs_caller *caller, const struct fou
 /* The sticky part of that as a guard on the victim's step: the directory is not sticky, or one of
  * the two is the caller's. */
 void guard_sticky(struct program *program, uint8_t parent, uint8_t victim, uint32_t uid);
+/* The same for the user in a parameter, who is not root. */
+void guard_sticky_param(struct program *program, uint8_t parent, uint8_t victim, uint16_t param);
 /* May entries be added? ERR_EPERM: immutable. */
 MUST_USE enum err check_addition(const struct fs_attr *parent);
 /* The last link of these inodes may have gone: marks them, and queues those that nobody refers to.

@@ -3,9 +3,11 @@
 #include "metadata/client.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/hash.h"
+#include "metadata/lease.h"
 
 /* An attempt is repeated this often and this long before the caller is told to try again himself.
  */
@@ -45,7 +47,51 @@ static enum err client_refresh(struct fs_client *client)
     if (client->catalog) db_catalog_release(db, client->catalog);
     client->catalog = catalog;
     client->tables = tables;
+    memset(client->is_prepared, 0, sizeof(client->is_prepared));
     return ERR_NONE;
+}
+
+enum err client_prepare_slow(struct fs_client *client, enum fs_prepared first, unsigned shape,
+                             client_build *build)
+{
+    unsigned number = (unsigned)first + shape;
+    ASSERT(number < PREPARED_COUNT);
+    program_begin(&client->program);
+    build(client, &client->program, shape);
+    enum err err = program_prepare(&client->prepared[number], &client->program);
+    client->is_prepared[number] = err == ERR_NONE;
+    return err;
+}
+
+/* ---- under a lease ---- */
+
+enum err client_run_leased(struct fs_client *client)
+{
+    struct fs *fs = client->fs;
+    struct program *program = &client->program;
+    enum err err = lease_check(fs);
+    if (err) return err;
+    /* Guarding one partition guards all: a program commits as a whole. */
+    if (program->section_count) {
+        uint32_t slot = program->slots[program->section_count - 1];
+        lease_guard(client, program, operand_u64(slot & fs->partition_mask));
+    }
+    return lease_outcome(fs, db_run(client->db, program, &client->reply));
+}
+
+enum err client_run_prepared_leased(struct fs_client *client, unsigned number,
+                                    const uint16_t *slots, const struct value *params)
+{
+    struct fs *fs = client->fs;
+    enum err err = lease_check(fs);
+    if (err) return err;
+    return lease_outcome(fs, db_run_prepared(client->db, &client->prepared[number], slots, params,
+                                             &client->reply));
+}
+
+void client_guard_prepared(struct fs_client *client, struct program *program, uint16_t param)
+{
+    if (client->fs->lease) lease_guard(client, program, operand_param(param));
 }
 
 bool client_again_slow(struct fs_client *client, struct retry *retry, enum err *err)
@@ -66,6 +112,8 @@ enum err client_flush(struct fs_client *client)
 {
     uint64_t began = fs_monotonic_ns();
     enum err err = db_flush(client->db);
+    /* A database that has restarted may have flushed without what was lost. */
+    if (!err) err = lease_check(client->fs);
     if (err) return err;
     uint64_t known = atomic_load(&client->fs->flushed_ns);
     while (known < began && !atomic_compare_exchange_weak(&client->fs->flushed_ns, &known, began))
@@ -87,6 +135,8 @@ enum err fs_client_create(struct fs *fs, struct db_client *db, struct fs_client 
     if (err) goto free_ranges;
     program_init(&client->program);
     program_reply_init(&client->reply);
+    for (unsigned i = 0; i < PREPARED_COUNT; i++)
+        program_prepared_init(&client->prepared[i]);
     arena_init(&client->arena, 0);
     *ret_client = client;
     return ERR_NONE;
@@ -103,6 +153,8 @@ void fs_client_destroy(struct fs_client *client)
     db_catalog_release(client->fs->db, client->catalog);
     program_fini(&client->program);
     program_reply_fini(&client->reply);
+    for (unsigned i = 0; i < PREPARED_COUNT; i++)
+        program_prepared_fini(&client->prepared[i]);
     arena_fini(&client->arena);
     free(client->ranges);
     free(client);

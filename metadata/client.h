@@ -20,6 +20,7 @@
 struct background;
 struct device;
 struct io_pool;
+struct lease;
 struct open_table;
 
 struct fs {
@@ -35,6 +36,7 @@ struct fs {
     struct open_table *opens;
     struct io_pool *io;
     struct background *background;
+    struct lease *lease; /* NULL: the database is in this process */
 };
 
 /* Inode numbers reserved for a client in one partition. */
@@ -54,6 +56,16 @@ struct dir_hint {
 };
 enum { DIR_HINTS = 64 };
 
+/* Programs that run often are prepared, once for each shape; their parameters are in an enum beside
+ * the function that builds them. */
+enum fs_prepared {
+    PREPARED_INODE_READ,
+    PREPARED_LOOKUP,
+    PREPARED_UNLINK,                       /* UNLINK_SHAPES of them */
+    PREPARED_CREATE = PREPARED_UNLINK + 2, /* CREATE_SHAPES of them */
+    PREPARED_COUNT = PREPARED_CREATE + 8,
+};
+
 struct fs_client {
     struct fs *fs;
     struct db_client *db;
@@ -61,6 +73,8 @@ struct fs_client {
     struct tables tables;          /* of the catalog */
     struct program program;
     struct program_reply reply;
+    struct program_prepared prepared[PREPARED_COUNT];
+    bool is_prepared[PREPARED_COUNT]; /* for the catalog held */
     struct arena arena;               /* names of the last fs_readdir */
     struct ino_range *ranges;         /* by partition */
     uint64_t random;                  /* state of a generator for homes */
@@ -100,10 +114,39 @@ static inline struct operand operand_u64(uint64_t value)
     return operand_value(value_u64(value));
 }
 
+/* The same with the guard of the lease (lease.h). */
+MUST_USE enum err client_run_leased(struct fs_client *client);
+MUST_USE enum err client_run_prepared_leased(struct fs_client *client, unsigned number,
+                                             const uint16_t *slots, const struct value *params);
+/* Of a prepared program that changes something, in its last section, whose partition's number is the
+ * parameter. */
+void client_guard_prepared(struct fs_client *client, struct program *program, uint16_t param);
+
 /* Runs the client's program; its outputs are in client->reply when it succeeds. */
 static inline enum err client_run(struct fs_client *client)
 {
+    if (__builtin_expect(client->fs->lease != NULL, 0)) return client_run_leased(client);
     return db_run(client->db, &client->program, &client->reply);
+}
+
+/* Builds one with program_* calls after program_begin; `shape` counts from its first number. */
+typedef void client_build(struct fs_client *client, struct program *program, unsigned shape);
+MUST_USE enum err client_prepare_slow(struct fs_client *client, enum fs_prepared first,
+                                      unsigned shape, client_build *build);
+/* Runs prepared program number first + shape. Otherwise as client_run. */
+MUST_USE static inline enum err client_run_prepared(struct fs_client *client,
+                                                    enum fs_prepared first, unsigned shape,
+                                                    client_build *build, const uint16_t *slots,
+                                                    const struct value *params)
+{
+    unsigned number = (unsigned)first + shape;
+    if (__builtin_expect(!client->is_prepared[number], 0)) {
+        enum err err = client_prepare_slow(client, first, shape, build);
+        if (err) return err;
+    }
+    if (__builtin_expect(client->fs->lease != NULL, 0))
+        return client_run_prepared_leased(client, number, slots, params);
+    return db_run_prepared(client->db, &client->prepared[number], slots, params, &client->reply);
 }
 
 static inline const struct value *client_row(const struct fs_client *client, uint8_t step)

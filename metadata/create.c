@@ -109,10 +109,9 @@ static uint8_t update_parent(struct fs_client *client, const struct dir_hint *hi
     return step;
 }
 
-/* Runs what was built on the hint, which goes when it was wrong. */
-static enum err run_with_hint(struct fs_client *client, const struct dir_hint *hint)
+/* The outcome of what was built on the hint, which goes when it was wrong. */
+static enum err hint_checked(struct fs_client *client, const struct dir_hint *hint, enum err err)
 {
-    enum err err = client_run(client);
     if (err == ERR_STALE || err == ERR_ENOENT) dir_hint(client, hint->ino)->ino = 0;
     return err;
 }
@@ -138,6 +137,117 @@ static struct fs_attr new_attr(const struct fs_client *client, uint64_t ino,
 
 /* ---- everything but directories ---- */
 
+enum create_param {
+    CREATE_PARENT,
+    CREATE_HASH,
+    CREATE_NAME,
+    CREATE_INO,
+    CREATE_TYPE,
+    CREATE_MODE,
+    CREATE_UID,
+    CREATE_GID,
+    CREATE_NOW,
+    CREATE_RDEV,
+    CREATE_GENERATION,
+    CREATE_PROJECT,
+    CREATE_HINT_FLAGS,
+    CREATE_HINT_MODE,
+    CREATE_HINT_GID,
+    CREATE_PARTITION,
+    CREATE_SIZE,
+    CREATE_TARGET,
+    CREATE_PARAMS,
+};
+enum create_shape {
+    CREATE_SYMLINK = 1,
+    CREATE_SETGID = 2,    /* the parent gives its group */
+    CREATE_IMMUTABLE = 4, /* the parent takes no entries */
+};
+_Static_assert(PREPARED_CREATE + (CREATE_SYMLINK | CREATE_SETGID | CREATE_IMMUTABLE) <
+                   PREPARED_COUNT,
+               "a prepared program for each shape");
+
+static void build_create_inode(struct fs_client *client, struct program *program)
+{
+    const struct operand values[INODE_COLUMNS] = {
+        [INODE_INO] = operand_param(CREATE_INO),
+        [INODE_TYPE] = operand_param(CREATE_TYPE),
+        [INODE_MODE] = operand_param(CREATE_MODE),
+        [INODE_UID] = operand_param(CREATE_UID),
+        [INODE_GID] = operand_param(CREATE_GID),
+        [INODE_NLINK] = operand_u64(1),
+        [INODE_SIZE] = operand_param(CREATE_SIZE),
+        [INODE_BLOCKS] = operand_u64(0),
+        [INODE_ATIME] = operand_param(CREATE_NOW),
+        [INODE_MTIME] = operand_param(CREATE_NOW),
+        [INODE_CTIME] = operand_param(CREATE_NOW),
+        [INODE_BTIME] = operand_param(CREATE_NOW),
+        [INODE_RDEV] = operand_param(CREATE_RDEV),
+        [INODE_GENERATION] = operand_param(CREATE_GENERATION),
+        [INODE_FLAGS] = operand_u64(0),
+        [INODE_PROJECT] = operand_param(CREATE_PROJECT),
+        [INODE_PARENT] = operand_param(CREATE_PARENT),
+        [INODE_LAYOUT_CLASS] = operand_u64(1),
+    };
+    (void)program_insert(program, client_table(client, TABLE_INODE), values, ERR_CORRUPT);
+}
+
+static void build_create_usage(struct fs_client *client, struct program *program, bool sized)
+{
+    const struct operand values[USAGE_COLUMNS] = {
+        [USAGE_SLOT] = operand_param(CREATE_PARTITION),
+        [USAGE_PROJECT] = operand_param(CREATE_PROJECT),
+        [USAGE_UID] = operand_param(CREATE_UID),
+        [USAGE_GID] = operand_param(CREATE_GID),
+        [USAGE_FILES] = operand_u64(1),
+        [USAGE_BYTES] = operand_param(CREATE_SIZE),
+        [USAGE_BLOCKS] = operand_u64(0),
+    };
+    uint8_t own = program_upsert(program, client_table(client, TABLE_USAGE), values);
+    set_add(program, own, USAGE_FILES, 1);
+    if (sized) set_add_param(program, own, USAGE_BYTES, CREATE_SIZE);
+}
+
+/* The steps of insert_dentry, update_parent, insert_inode and usage_add, over parameters. */
+static void build_create(struct fs_client *client, struct program *program, unsigned shape)
+{
+    uint8_t kinds[CREATE_PARAMS];
+    memset(kinds, KIND_U64, sizeof(kinds));
+    kinds[CREATE_NAME] = kinds[CREATE_TARGET] = KIND_STR;
+    kinds[CREATE_NOW] = KIND_I64;
+    program_params(program, kinds, CREATE_PARAMS);
+    program_section(program, 0);
+    const struct operand dentry[DENTRY_COLUMNS] = {
+        [DENTRY_PARENT] = operand_param(CREATE_PARENT), [DENTRY_HASH] = operand_param(CREATE_HASH),
+        [DENTRY_NAME] = operand_param(CREATE_NAME),     [DENTRY_INO] = operand_param(CREATE_INO),
+        [DENTRY_TYPE] = operand_param(CREATE_TYPE),
+    };
+    (void)program_insert(program, client_table(client, TABLE_DENTRY), dentry, ERR_EEXIST);
+
+    struct operand key = operand_param(CREATE_PARENT);
+    uint8_t step = program_update(program, client_table(client, TABLE_INODE), &key, ERR_ENOENT);
+    guard_compare(program, EXPR_GT, step, INODE_NLINK, 0, ERR_ENOENT);
+    guard_equal_param(program, step, INODE_FLAGS, CREATE_HINT_FLAGS, ERR_STALE);
+    guard_equal_param(program, step, INODE_MODE, CREATE_HINT_MODE, ERR_STALE);
+    guard_equal_param(program, step, INODE_PROJECT, CREATE_PROJECT, ERR_STALE);
+    if (shape & CREATE_SETGID)
+        guard_equal_param(program, step, INODE_GID, CREATE_HINT_GID, ERR_STALE);
+    if (shape & CREATE_IMMUTABLE) guard_never(program, ERR_EPERM);
+    program_set(program, INODE_MTIME, operand_param(CREATE_NOW));
+    program_set(program, INODE_CTIME, operand_param(CREATE_NOW));
+
+    build_create_inode(client, program);
+    if (shape & CREATE_SYMLINK) {
+        const struct operand values[SYMLINK_COLUMNS] = {
+            [SYMLINK_INO] = operand_param(CREATE_INO),
+            [SYMLINK_TARGET] = operand_param(CREATE_TARGET),
+        };
+        (void)program_insert(program, client_table(client, TABLE_SYMLINK), values, ERR_CORRUPT);
+    }
+    build_create_usage(client, program, shape & CREATE_SYMLINK);
+    client_guard_prepared(client, program, CREATE_PARTITION);
+}
+
 static enum err create_attempt(struct fs_client *client, struct new_inode *new_inode,
                                const struct fs_attr *attr, struct fs_attr *ret_row)
 {
@@ -146,21 +256,34 @@ static enum err create_attempt(struct fs_client *client, struct new_inode *new_i
     if (err) return err;
     struct fs_attr row = inherit(attr, &hint);
     uint16_t slot = ino_home(attr->parent);
-    struct program *program = client_begin(client, slot);
-    insert_dentry(client, row.parent, &new_inode->name, row.ino, attr_type(&row));
-    (void)update_parent(client, &hint, row.mtime_ns);
-    insert_inode(client, &row);
-    if (new_inode->target) {
-        const struct operand values[SYMLINK_COLUMNS] = {
-            [SYMLINK_INO] = operand_u64(row.ino),
-            [SYMLINK_TARGET] = operand_value(value_str(new_inode->target, new_inode->target_size)),
-        };
-        (void)program_insert(program, client_table(client, TABLE_SYMLINK), values, ERR_CORRUPT);
-    }
-    usage_add(client, slot, &row);
-    err = run_with_hint(client, &hint);
-    if (!err) *ret_row = row;
-    return err;
+    const struct name *name = &new_inode->name;
+    const struct value params[CREATE_PARAMS] = {
+        [CREATE_PARENT] = value_u64(row.parent),
+        [CREATE_HASH] = value_u64(name->hash),
+        [CREATE_NAME] = value_str(name->bytes, name->size),
+        [CREATE_INO] = value_u64(row.ino),
+        [CREATE_TYPE] = value_u64(attr_type(&row)),
+        [CREATE_MODE] = value_u64(row.mode & 07777),
+        [CREATE_UID] = value_u64(row.uid),
+        [CREATE_GID] = value_u64(row.gid),
+        [CREATE_NOW] = value_i64(row.mtime_ns),
+        [CREATE_RDEV] = value_u64(row.rdev),
+        [CREATE_GENERATION] = value_u64(row.generation),
+        [CREATE_PROJECT] = value_u64(hint.project),
+        [CREATE_HINT_FLAGS] = value_u64(hint.flags),
+        [CREATE_HINT_MODE] = value_u64(hint.mode),
+        [CREATE_HINT_GID] = value_u64(hint.gid),
+        [CREATE_PARTITION] = value_u64(ino_partition(client->fs, attr->parent)),
+        [CREATE_SIZE] = value_u64(row.size),
+        [CREATE_TARGET] = value_str(new_inode->target, new_inode->target_size),
+    };
+    unsigned shape = (new_inode->target ? CREATE_SYMLINK : 0u) |
+                     (hint.mode & S_ISGID ? CREATE_SETGID : 0u) |
+                     (hint.flags & FS_IMMUTABLE_FL ? CREATE_IMMUTABLE : 0u);
+    err = client_run_prepared(client, PREPARED_CREATE, shape, build_create, &slot, params);
+    if (err) return hint_checked(client, &hint, err);
+    *ret_row = row;
+    return ERR_NONE;
 }
 
 enum err create_inode(struct fs_client *client, struct new_inode *new_inode,
@@ -178,6 +301,7 @@ enum err create_inode(struct fs_client *client, struct new_inode *new_inode,
     /* Before anybody can find it: removed at once, it is purged only when the caller has forgotten
      * it. */
     nlookup_add(client->fs->nlookup, ino, 1);
+    nlookup_prefetch(client->fs->nlookup, ino + 1); /* most likely the next one */
     struct retry retry = {0};
     do
         err = create_attempt(client, new_inode, &attr, ret_attr);
@@ -235,7 +359,7 @@ static enum err mkdir_attempt(struct fs_client *client, const struct name *name,
     if (slot != ino_home(row.parent)) program_section(program, slot);
     insert_inode(client, &row);
     usage_add(client, slot, &row);
-    err = run_with_hint(client, &hint);
+    err = hint_checked(client, &hint, client_run(client));
     if (err) return err;
     dir_hint_set(client, &row); /* it will soon get entries */
     *ret_row = row;

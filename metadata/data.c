@@ -28,6 +28,7 @@
 #include "metadata/device.h"
 #include "metadata/fd.h"
 #include "metadata/io.h"
+#include "metadata/lease.h"
 #include "metadata/open.h"
 
 #define DAY_NS (INT64_C(86400) * 1000000000)
@@ -107,6 +108,7 @@ static enum err cut(struct fs_client *client, struct open_inode *inode)
         if (fstat(fd, &stat)) err = object_err(errno);
         if (!err && (uint64_t)stat.st_size > to) {
             if (committed >= atomic_load(&inode->fs->flushed_ns)) err = client_flush(client);
+            if (!err) err = lease_wait(inode->fs);
             if (!err && ftruncate(fd, (off_t)to)) err = object_err(errno);
             if (!err && fstat(fd, &stat)) err = object_err(errno);
         }
@@ -375,12 +377,16 @@ void io_run(struct fs_client *client, struct fs_io *io)
         if (!err && io->result) file_touch_atime(inode, io->file);
         break;
     case IO_WRITE:
+        err = lease_wait(client->fs);
+        if (err) break;
         pthread_rwlock_wrlock(&inode->data);
         err = run_write(client, io);
         pthread_rwlock_unlock(&inode->data);
         if (!err && syncs(io->file)) err = run_fsync(client, io);
         break;
     case IO_FALLOCATE:
+        err = lease_wait(client->fs);
+        if (err) break;
         pthread_rwlock_wrlock(&inode->data);
         err = data_fallocate(client, io);
         pthread_rwlock_unlock(&inode->data);
@@ -392,6 +398,8 @@ void io_run(struct fs_client *client, struct fs_io *io)
         pthread_rwlock_unlock(&inode->data);
         break;
     case IO_COPY:
+        err = lease_wait(client->fs);
+        if (err) break;
         copy_lock(inode, io->to->inode);
         err = data_copy(client, io);
         copy_unlock(inode, io->to->inode);
@@ -416,6 +424,10 @@ void fs_read(struct fs_client *client, struct fs_io *io)
 {
     if (!reads(io->file)) {
         refuse(io, ERR_EBADF);
+        return;
+    }
+    if (lease_check(client->fs)) {
+        refuse(io, ERR_EIO);
         return;
     }
     if (read_at_once(io)) {
@@ -476,6 +488,11 @@ enum err fs_release_file(struct fs_client *client, struct fs_file *file)
     open_put(file->inode);
     free(file);
     return err;
+}
+
+enum err fs_report(struct fs_client *client)
+{
+    return open_report_all(client, UINT64_MAX);
 }
 
 enum err fs_sync(struct fs_client *client)

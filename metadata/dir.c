@@ -15,6 +15,48 @@
 enum { BATCH_ROWS_MAX = 1024 };
 enum { COOKIE_DOT = 1, COOKIE_DOT_DOT = 2 };
 
+/* What a listing shows of an inode. Each column is a cache line that probably nobody else has asked
+ * for: those that no listing shows are left out. */
+static const uint16_t listed_columns[] = {
+    INODE_INO,  INODE_TYPE,   INODE_MODE,  INODE_UID,   INODE_GID,   INODE_NLINK,      INODE_SIZE,
+    INODE_RDEV, INODE_BLOCKS, INODE_ATIME, INODE_MTIME, INODE_CTIME, INODE_GENERATION,
+};
+enum listed {
+    LISTED_INO,
+    LISTED_TYPE,
+    LISTED_MODE,
+    LISTED_UID,
+    LISTED_GID,
+    LISTED_NLINK,
+    LISTED_SIZE,
+    LISTED_RDEV,
+    LISTED_BLOCKS,
+    LISTED_ATIME,
+    LISTED_MTIME,
+    LISTED_CTIME,
+    LISTED_GENERATION,
+    LISTED_COLUMNS
+};
+_Static_assert(ARRAY_SIZE(listed_columns) == LISTED_COLUMNS, "the enum names the columns");
+
+static void listed_decode(const struct value *values, struct fs_attr *ret_attr)
+{
+    *ret_attr = (struct fs_attr){
+        .ino = values[LISTED_INO].u,
+        .size = values[LISTED_SIZE].u,
+        .blocks = values[LISTED_BLOCKS].u,
+        .atime_ns = values[LISTED_ATIME].i,
+        .mtime_ns = values[LISTED_MTIME].i,
+        .ctime_ns = values[LISTED_CTIME].i,
+        .mode = type_mode((enum fs_type)values[LISTED_TYPE].u) | (uint32_t)values[LISTED_MODE].u,
+        .uid = (uint32_t)values[LISTED_UID].u,
+        .gid = (uint32_t)values[LISTED_GID].u,
+        .nlink = (uint32_t)values[LISTED_NLINK].u,
+        .rdev = (uint32_t)values[LISTED_RDEV].u,
+        .generation = (uint32_t)values[LISTED_GENERATION].u,
+    };
+}
+
 struct listing {
     uint64_t ino;
     bool plus;
@@ -99,8 +141,8 @@ static struct batch batch_begin(struct fs_client *client, const struct listing *
     const uint16_t columns[] = {DENTRY_HASH, DENTRY_NAME, DENTRY_INO, DENTRY_TYPE};
     program_output(program, columns, ARRAY_SIZE(columns));
     if (listing->plus)
-        program_scan_lookup(program, client_table(client, TABLE_INODE), DENTRY_INO, attr_columns,
-                            ATTR_COLUMN_COUNT);
+        program_scan_lookup(program, client_table(client, TABLE_INODE), DENTRY_INO, listed_columns,
+                            LISTED_COLUMNS);
     return batch;
 }
 
@@ -110,16 +152,14 @@ static enum err add_entry(struct fs_client *client, struct listing *listing,
 {
     const struct value *attr = values + 4;
     struct fs_dirent *entry = &listing->entries[listing->count];
-    *entry = (struct fs_dirent){
-        .ino = values[2].u,
-        .cookie = cookie,
-        .name = keep_name(client, values[1].bytes, values[1].size),
-        .name_size = values[1].size,
-        .type = (uint8_t)values[3].u,
-        .has_attr = listing->plus && !value_is_null(attr[INODE_INO]),
-    };
+    entry->ino = values[2].u;
+    entry->cookie = cookie;
+    entry->name = keep_name(client, values[1].bytes, values[1].size);
+    entry->name_size = values[1].size;
+    entry->type = (uint8_t)values[3].u;
+    entry->has_attr = listing->plus && !value_is_null(attr[LISTED_INO]);
     if (!entry->name) return ERR_NO_MEMORY;
-    if (entry->has_attr) attr_decode(attr, &entry->attr);
+    if (entry->has_attr) listed_decode(attr, &entry->attr);
     listing->count++;
     listing->cookie = cookie;
     return ERR_NONE;

@@ -56,6 +56,12 @@ static inline uint16_t formula_column(struct formula *formula, enum value_kind k
         (struct expr_ins){.op = EXPR_COLUMN, .kind = (uint8_t)kind, .a = step, .x = column});
 }
 
+/* A parameter of a prepared program. */
+static inline uint16_t formula_param(struct formula *formula, enum value_kind kind, uint16_t number)
+{
+    return formula_column(formula, kind, PROGRAM_SOURCE_PARAM, number);
+}
+
 static inline uint16_t formula_op2(struct formula *formula, enum expr_op op, enum value_kind kind,
                                    uint16_t a, uint16_t b)
 {
@@ -111,6 +117,17 @@ static inline void guard_equal(struct program *program, uint8_t step, uint16_t c
                                uint64_t value, enum err err)
 {
     guard_compare(program, EXPR_EQ, step, column, value, err);
+}
+
+/* Guard: step.column = the parameter. */
+static inline void guard_equal_param(struct program *program, uint8_t step, uint16_t column,
+                                     uint16_t param, enum err err)
+{
+    struct formula formula;
+    formula_begin(&formula);
+    uint16_t a = formula_column(&formula, KIND_U64, step, column);
+    (void)formula_op2(&formula, EXPR_EQ, KIND_U64, a, formula_param(&formula, KIND_U64, param));
+    program_guard(program, formula.expr, err);
 }
 
 static inline void guard_equal_i64(struct program *program, uint8_t step, uint16_t column,
@@ -191,6 +208,17 @@ static inline void set_add(struct program *program, uint8_t own, uint16_t column
     uint64_t size = delta < 0 ? 0 - (uint64_t)delta : (uint64_t)delta;
     (void)formula_op2(&formula, delta < 0 ? EXPR_SUB : EXPR_ADD, KIND_U64, old,
                       formula_u64(&formula, size));
+    program_set(program, column, operand_expr(formula.expr));
+}
+
+/* column = own column + the parameter. */
+static inline void set_add_param(struct program *program, uint8_t own, uint16_t column,
+                                 uint16_t param)
+{
+    struct formula formula;
+    formula_begin(&formula);
+    uint16_t old = formula_column(&formula, KIND_U64, own, column);
+    (void)formula_op2(&formula, EXPR_ADD, KIND_U64, old, formula_param(&formula, KIND_U64, param));
     program_set(program, column, operand_expr(formula.expr));
 }
 

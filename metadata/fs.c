@@ -13,6 +13,7 @@
 #include "metadata/create.h"
 #include "metadata/device.h"
 #include "metadata/io.h"
+#include "metadata/lease.h"
 #include "metadata/life.h"
 #include "metadata/open.h"
 #include "metadata/orphan.h"
@@ -138,7 +139,7 @@ static enum err layout_insert(struct fs_client *client)
 }
 
 /* Device, life, root; then the threads and what former lives left to do. */
-static enum err fs_start(struct fs *fs, struct fs_client *client, const struct fs_config *config,
+static enum err start_leased(struct fs *fs, struct fs_client *client, const struct fs_config *config,
                          struct diag *diag)
 {
     char identity[DEVICE_IDENTITY_SIZE + 1];
@@ -160,10 +161,24 @@ static enum err fs_start(struct fs *fs, struct fs_client *client, const struct f
     return err ? diag_set(diag, err, "cannot start the file system: %s", err_text(err)) : ERR_NONE;
 }
 
+static enum err fs_start(struct fs *fs, struct fs_client *client, const struct fs_config *config,
+                         struct diag *diag)
+{
+    enum err err = lease_acquire(client, config, diag);
+    if (err) return err;
+    err = start_leased(fs, client, config, diag);
+    if (!err) return ERR_NONE;
+    /* So that the next attempt need not wait for the end of the lease. */
+    lease_stop(fs);
+    (void)!lease_release(client);
+    return err;
+}
+
 static void fs_free(struct fs *fs)
 {
     (void)background_destroy(fs);
     io_destroy(fs);
+    lease_destroy(fs);
     open_table_destroy(fs->opens);
     nlookup_destroy(fs->nlookup);
     device_close(fs->device);
@@ -219,10 +234,31 @@ enum err fs_close(struct fs *fs, struct diag *diag)
     /* From here on a crash takes nothing back. */
     if (!err && swept) err = life_clean(client, fs->life);
     if (!err) err = client_flush(client);
+    lease_stop(fs);
+    if (!err) err = lease_release(client);
+    if (!err) err = client_flush(client);
     fs_client_destroy(client);
     db_client_destroy(db);
     if (err) (void)diag_set(diag, err, "what was written last may be lost: %s", err_text(err));
     fs_free(fs);
+    return err;
+}
+
+enum err fs_path_find(struct db_client *db, const char *path, struct fs_attr *ret_attr)
+{
+    struct fs *fs = calloc(1, sizeof(*fs));
+    if (!fs) return ERR_NO_MEMORY;
+    fs->db = db_client_db(db);
+    fs->partition_mask = db_partition_count(fs->db) - 1u;
+    fs->name_hash_mask = UINT64_MAX;
+    db_store_key(fs->db, fs->name_key);
+    struct fs_client *client = NULL;
+    enum err err = open_table_create(&fs->opens);
+    if (!err) err = fs_client_create(fs, db, &client);
+    if (!err) err = fs_path_lookup(client, path, ret_attr);
+    fs_client_destroy(client);
+    open_table_destroy(fs->opens);
+    free(fs);
     return err;
 }
 
@@ -232,7 +268,7 @@ void fs_forget(struct fs_client *client, uint64_t ino, uint64_t count)
     if (nlookup_forget(client->fs->nlookup, ino, count)) orphan_purge_later(client->fs, ino);
 }
 
-void fs_remember(struct fs_client *client, uint64_t ino)
+void fs_remember(struct fs_client *client, const uint64_t *inos, uint32_t count)
 {
-    nlookup_add(client->fs->nlookup, ino, 1);
+    nlookup_add_each(client->fs->nlookup, inos, count);
 }

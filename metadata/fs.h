@@ -77,13 +77,26 @@ struct fs_config {
     const char *data_dir;
     unsigned io_threads; /* 0: 4 */
     bool relatime;       /* atime as relatime does; else never updated by reads */
+    /* The database is in another process: this one holds a lease on the file system, so that no
+     * other serves it at the same time. */
+    bool shared;
+    uint32_t timeout_ms; /* how long a change of data waits for the lease; 0: 10000 */
+    /* Called once, on any thread, when nothing can be done any more, since another server took over
+     * or the database lost what it had acknowledged: from then on everything fails with ERR_EIO.
+     * May be NULL. */
+    void (*lost)(void *context, const char *why);
+    void *lost_context;
 };
 
 /* Makes the tables of database `fs` and the root directory when the store is new; purges orphans of
- * a former life. */
+ * a former life. ERR_IN_USE: another server serves it; finding out that it is dead may take ten
+ * seconds. */
 MUST_USE enum err fs_open(const struct fs_config *config, struct fs **ret_fs, struct diag *diag);
 /* Reports pending sizes, ends the I/O threads. All fs_clients destroyed before. */
 MUST_USE enum err fs_close(struct fs *fs, struct diag *diag);
+/* For the process that has the database, when it opens the store: a server within such a process
+ * that had the file system is dead. */
+MUST_USE enum err fs_lease_reset(struct db_client *client, struct diag *diag);
 MUST_USE enum err fs_client_create(struct fs *fs, struct db_client *client,
                                    struct fs_client **ret_client);
 void fs_client_destroy(struct fs_client *client);
@@ -91,8 +104,8 @@ void fs_client_destroy(struct fs_client *client);
  * inode lives until it is forgotten. fs_lookup, create, mknod, mkdir, symlink, link and readdirplus
  * entries count one each. */
 void fs_forget(struct fs_client *client, uint64_t ino, uint64_t count);
-/* Counts one more, for an entry that readdirplus hands out. */
-void fs_remember(struct fs_client *client, uint64_t ino);
+/* Counts one more of each, for the entries that a readdirplus hands out. */
+void fs_remember(struct fs_client *client, const uint64_t *inos, uint32_t count);
 
 /* ---- names ---- ENOENT, ENOTDIR, ENAMETOOLONG where a name is looked up */
 enum err fs_lookup(struct fs_client *client, uint64_t parent, const char *name,
@@ -162,8 +175,8 @@ struct fs_dirent {
     const char *name; /* NUL-terminated, borrowed until the next call on this client */
     uint32_t name_size;
     uint8_t type;  /* enum fs_type */
-    bool has_attr; /* readdirplus: false when the inode is on another worker and was not fetched */
-    struct fs_attr attr;
+    bool has_attr; /* of readdirplus; false when the inode was removed meanwhile */
+    struct fs_attr attr; /* when has_attr; without btime_ns, flags, project and parent */
 };
 /* Entries behind `cookie` (0: from the start), at most count. Fewer only at the end: 0 means end.
  * plus: with attributes (fetched from wherever they are). */
@@ -213,5 +226,10 @@ enum err fs_sync(struct fs_client *client);
 /* An absolute path within the file system to its inode, following no symbolic links; for reports.
  */
 enum err fs_path_lookup(struct fs_client *client, const char *path, struct fs_attr *ret_attr);
+/* The same for a process that does not serve the file system. */
+MUST_USE enum err fs_path_find(struct db_client *client, const char *path,
+                               struct fs_attr *ret_attr);
+/* Sizes and times written so far become rows: what a query sees afterwards. */
+MUST_USE enum err fs_report(struct fs_client *client);
 
 #endif

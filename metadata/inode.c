@@ -37,16 +37,26 @@ void attr_decode(const struct value *values, struct fs_attr *ret_attr)
     };
 }
 
+static void build_inode_read(struct fs_client *client, struct program *program, unsigned shape)
+{
+    (void)shape;
+    const uint8_t kinds[] = {KIND_U64};
+    program_params(program, kinds, ARRAY_SIZE(kinds));
+    program_section(program, 0);
+    struct operand key = operand_param(0);
+    (void)program_read(program, client_table(client, TABLE_INODE), &key, ERR_ESTALE);
+    program_output(program, attr_columns, ATTR_COLUMN_COUNT);
+}
+
 enum err inode_read(struct fs_client *client, uint64_t ino, struct fs_attr *ret_attr)
 {
     if (ino >> INO_BITS) return ERR_ESTALE;
-    struct program *program = client_begin(client, ino_home(ino));
-    struct operand key = operand_u64(ino);
-    uint8_t step = program_read(program, client_table(client, TABLE_INODE), &key, ERR_ESTALE);
-    program_output(program, attr_columns, ATTR_COLUMN_COUNT);
-    enum err err = client_run(client);
+    uint16_t slot = ino_home(ino);
+    struct value param = value_u64(ino);
+    enum err err =
+        client_run_prepared(client, PREPARED_INODE_READ, 0, build_inode_read, &slot, &param);
     if (err) return err;
-    const struct value *row = client_row(client, step);
+    const struct value *row = client_row(client, 0);
     if (!row) return ERR_EIO;
     attr_decode(row, ret_attr);
     return ERR_NONE;

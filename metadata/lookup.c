@@ -9,26 +9,54 @@
 
 #include "metadata/open.h"
 
+enum lookup_param { LOOKUP_PARENT, LOOKUP_HASH, LOOKUP_NAME, LOOKUP_HOME, LOOKUP_PARAMS };
+enum lookup_step { LOOKUP_ENTRY, LOOKUP_INODE };
+
+/* The entry, and its inode when that has its home in the parent's partition. */
+static void build_lookup(struct fs_client *client, struct program *program, unsigned shape)
+{
+    (void)shape;
+    const uint8_t kinds[LOOKUP_PARAMS] = {KIND_U64, KIND_U64, KIND_STR, KIND_U64};
+    program_params(program, kinds, LOOKUP_PARAMS);
+    program_section(program, 0);
+    const struct operand key[] = {operand_param(LOOKUP_PARENT), operand_param(LOOKUP_HASH),
+                                  operand_param(LOOKUP_NAME)};
+    uint8_t entry = program_read(program, client_table(client, TABLE_DENTRY), key, ERR_ENOENT);
+    const uint16_t columns[] = {DENTRY_INO};
+    program_output(program, columns, 1);
+    struct operand ino = operand_column(entry, DENTRY_INO);
+    uint8_t inode = program_read(program, client_table(client, TABLE_INODE), &ino, ERR_EIO);
+    program_output(program, attr_columns, ATTR_COLUMN_COUNT);
+    ASSERT(entry == LOOKUP_ENTRY && inode == LOOKUP_INODE);
+    struct formula formula;
+    formula_begin(&formula);
+    uint64_t mask = (uint64_t)client->fs->partition_mask << HOME_SHIFT;
+    uint16_t number = formula_column(&formula, KIND_U64, entry, DENTRY_INO);
+    uint16_t home =
+        formula_op2(&formula, EXPR_BIT_AND, KIND_U64, number, formula_u64(&formula, mask));
+    (void)formula_op2(&formula, EXPR_EQ, KIND_U64, home,
+                      formula_param(&formula, KIND_U64, LOOKUP_HOME));
+    program_when(program, formula.expr);
+}
+
 /* The entry's inode; its attributes, too, when it is in the same partition (else *ret_attr has only
  * ino). ERR_ENOENT. */
 static enum err lookup_entry(struct fs_client *client, uint64_t parent, const struct name *name,
                              bool *ret_has_attr, struct fs_attr *ret_attr)
 {
-    const struct fs *fs = client->fs;
-    struct program *program = client_begin(client, ino_home(parent));
-    struct dentry_key key = dentry_key(parent, name);
-    uint8_t entry = program_read(program, client_table(client, TABLE_DENTRY), key.at, ERR_ENOENT);
-    const uint16_t columns[] = {DENTRY_INO};
-    program_output(program, columns, 1);
-    struct operand ino = operand_column(entry, DENTRY_INO);
-    uint8_t row = program_read(program, client_table(client, TABLE_INODE), &ino, ERR_EIO);
-    program_output(program, attr_columns, ATTR_COLUMN_COUNT);
-    when_same_partition(program, entry, DENTRY_INO, parent, fs->partition_mask);
-    enum err err = client_run(client);
+    uint16_t slot = ino_home(parent);
+    uint64_t mask = (uint64_t)client->fs->partition_mask << HOME_SHIFT;
+    const struct value params[LOOKUP_PARAMS] = {
+        [LOOKUP_PARENT] = value_u64(parent),
+        [LOOKUP_HASH] = value_u64(name->hash),
+        [LOOKUP_NAME] = value_str(name->bytes, name->size),
+        [LOOKUP_HOME] = value_u64(parent & mask),
+    };
+    enum err err = client_run_prepared(client, PREPARED_LOOKUP, 0, build_lookup, &slot, params);
     if (err) return err;
-    const struct value *found = client_row(client, entry);
+    const struct value *found = client_row(client, LOOKUP_ENTRY);
     if (!found) return ERR_EIO;
-    const struct value *attr = client_row(client, row);
+    const struct value *attr = client_row(client, LOOKUP_INODE);
     *ret_has_attr = attr != NULL;
     if (attr)
         attr_decode(attr, ret_attr);

@@ -16,7 +16,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 
-enum { NLOOKUP_SHARDS = 64, CAPACITY_MIN = 64 };
+enum { NLOOKUP_SHARDS = 64, CAPACITY_MIN = 64, ADD_BATCH = 512 };
 
 #define ORPHAN (UINT64_C(1) << 63)
 #define OPEN (UINT64_C(1) << 62)
@@ -29,8 +29,9 @@ struct entry {
 
 struct shard {
     _Alignas(64) pthread_mutex_t mutex;
-    struct entry *entries;
-    uint64_t capacity; /* a power of two, or 0 */
+    /* Changed under the mutex; nlookup_prefetch reads them without it. */
+    _Atomic(struct entry *) entries;
+    _Atomic uint64_t capacity; /* a power of two, or 0 */
     uint64_t used;
 };
 
@@ -46,8 +47,8 @@ enum err nlookup_create(struct nlookup **ret_nlookup)
     atomic_init(&nlookup->incomplete, false);
     for (unsigned i = 0; i < NLOOKUP_SHARDS; i++) {
         struct shard *shard = &nlookup->shards[i];
-        shard->entries = NULL;
-        shard->capacity = 0;
+        atomic_init(&shard->entries, NULL);
+        atomic_init(&shard->capacity, 0);
         shard->used = 0;
         pthread_mutex_init(&shard->mutex, NULL);
     }
@@ -146,6 +147,16 @@ static bool entry_released(struct nlookup *nlookup, struct shard *shard, struct 
     return orphan && !atomic_load_explicit(&nlookup->incomplete, memory_order_relaxed);
 }
 
+void nlookup_prefetch(const struct nlookup *nlookup, uint64_t ino)
+{
+    uint64_t hash = hash_u64(ino);
+    const struct shard *shard = &nlookup->shards[hash >> 58];
+    struct entry *entries = atomic_load_explicit(&shard->entries, memory_order_relaxed);
+    uint64_t capacity = atomic_load_explicit(&shard->capacity, memory_order_relaxed);
+    /* Read without the mutex, the two may not belong together: an address, not an access. */
+    if (capacity) __builtin_prefetch(entries + (hash & (capacity - 1)));
+}
+
 void nlookup_add(struct nlookup *nlookup, uint64_t ino, uint64_t count)
 {
     uint64_t hash = hash_u64(ino);
@@ -156,6 +167,46 @@ void nlookup_add(struct nlookup *nlookup, uint64_t ino, uint64_t count)
     else
         atomic_store(&nlookup->incomplete, true);
     pthread_mutex_unlock(&shard->mutex);
+}
+
+/* At most a batch: shard by shard, so that each is locked once and the cache misses of its entries
+ * overlap. */
+static void add_batch(struct nlookup *nlookup, const uint64_t *inos, uint32_t count)
+{
+    uint64_t hashes[ADD_BATCH];
+    uint16_t order[ADD_BATCH];
+    uint16_t ends[NLOOKUP_SHARDS] = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        hashes[i] = hash_u64(inos[i]);
+        ends[hashes[i] >> 58]++;
+    }
+    for (unsigned i = 1; i < NLOOKUP_SHARDS; i++)
+        ends[i] = (uint16_t)(ends[i] + ends[i - 1]);
+    for (uint32_t i = count; i-- > 0;)
+        order[--ends[hashes[i] >> 58]] = (uint16_t)i;
+    /* ends[] are now where the shards begin. */
+    for (unsigned i = 0; i < NLOOKUP_SHARDS; i++) {
+        uint32_t begin = ends[i];
+        uint32_t end = i + 1 < NLOOKUP_SHARDS ? ends[i + 1] : count;
+        if (begin == end) continue;
+        struct shard *shard = shard_lock(nlookup, (uint64_t)i << 58);
+        for (uint32_t at = begin; shard->capacity && at < end; at++)
+            __builtin_prefetch(&shard->entries[hashes[order[at]] & (shard->capacity - 1)], 1);
+        for (uint32_t at = begin; at < end; at++) {
+            struct entry *entry = entry_make(shard, hashes[order[at]], inos[order[at]]);
+            if (entry)
+                entry->state++;
+            else
+                atomic_store(&nlookup->incomplete, true);
+        }
+        pthread_mutex_unlock(&shard->mutex);
+    }
+}
+
+void nlookup_add_each(struct nlookup *nlookup, const uint64_t *inos, uint32_t count)
+{
+    for (uint32_t at = 0; at < count; at += ADD_BATCH)
+        add_batch(nlookup, inos + at, count - at < ADD_BATCH ? count - at : ADD_BATCH);
 }
 
 bool nlookup_forget(struct nlookup *nlookup, uint64_t ino, uint64_t count)

@@ -24,14 +24,14 @@ enum {
     XATTR_BATCH = 48
 };
 
-void orphan_insert(struct fs_client *client, struct operand key, int64_t now)
+void orphan_insert(struct fs_client *client, struct operand key, struct operand since)
 {
     struct program *program = &client->program;
     /* One is there already when a cut is due; it then says so still. */
     const struct operand values[ORPHAN_COLUMNS] = {
         [ORPHAN_INO] = key,
         [ORPHAN_SIZE] = operand_u64(TRUNCATE_NONE),
-        [ORPHAN_SINCE] = operand_value(value_i64(now)),
+        [ORPHAN_SINCE] = since,
     };
     (void)program_insert(program, client_table(client, TABLE_ORPHAN), values, ERR_EEXIST);
     program_flags(program, STEP_OPTIONAL);

@@ -27,7 +27,7 @@ void background_drain(struct fs *fs);
 /* ---- orphan.c ---- */
 
 /* A step of the open section that makes the inode with this key operand an orphan. */
-void orphan_insert(struct fs_client *client, struct operand key, int64_t now);
+void orphan_insert(struct fs_client *client, struct operand key, struct operand since);
 /* All orphans of the store get their background work: at fs_open. */
 MUST_USE enum err orphan_recover(struct fs_client *client);
 /* Purges those that nobody refers to. Not on a worker. */

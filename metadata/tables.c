@@ -107,6 +107,13 @@ static const struct column_spec layout_class_columns[] = {
     [LAYOUT_CLASS_MIRRORS] = {"mirrors", TYPE_TINYINT_UNSIGNED, 0},
     [LAYOUT_CLASS_POOL] = {"pool", TYPE_SMALLINT_UNSIGNED, 0},
 };
+static const struct column_spec server_columns[] = {
+    [SERVER_SLOT] = {"slot", TYPE_SMALLINT_UNSIGNED, 0},
+    [SERVER_EPOCH] = {"epoch", TYPE_BIGINT_UNSIGNED, 0},
+    [SERVER_STATE] = {"state", TYPE_TINYINT_UNSIGNED, 0},
+    [SERVER_RENEWAL] = {"renewal", TYPE_BIGINT_UNSIGNED, 0},
+    [SERVER_HOLDER] = {"holder", TYPE_VARBINARY, SERVER_HOLDER_SIZE},
+};
 
 #define TABLE(name, keys, kind, by)                                                                \
     {                                                                                              \
@@ -123,6 +130,7 @@ static const struct table_spec specs[TABLE_COUNT] = {
     [TABLE_COUNTER] = TABLE(counter, 1, INDEX_HASH, PARTITION_BY_KEY),
     [TABLE_DEVICE] = TABLE(device, 1, INDEX_HASH, PARTITION_BY_KEY),
     [TABLE_LAYOUT_CLASS] = TABLE(layout_class, 1, INDEX_HASH, PARTITION_BY_KEY),
+    [TABLE_SERVER] = TABLE(server, 1, INDEX_HASH, PARTITION_BY_SLOT),
 };
 #undef TABLE
 

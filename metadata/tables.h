@@ -81,6 +81,18 @@ enum layout_class_column {
     LAYOUT_CLASS_COLUMNS,
 };
 
+/* Which metadata server serves the file system (lease.c): row 0; the others, one for each partition,
+ * have its epoch only. */
+enum server_column {
+    SERVER_SLOT, /* the partition's number */
+    SERVER_EPOCH,
+    SERVER_STATE,
+    SERVER_RENEWAL,
+    SERVER_HOLDER,
+    SERVER_COLUMNS,
+};
+enum { SERVER_HOLDER_SIZE = 255 };
+
 enum fs_table {
     TABLE_INODE,
     TABLE_DENTRY,
@@ -92,6 +104,7 @@ enum fs_table {
     TABLE_COUNTER,
     TABLE_DEVICE,
     TABLE_LAYOUT_CLASS,
+    TABLE_SERVER,
     TABLE_COUNT,
 };
 

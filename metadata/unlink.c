@@ -9,39 +9,66 @@
 
 enum { PROTECT = FS_IMMUTABLE_FL | FS_APPEND_FL };
 
+enum unlink_param {
+    UNLINK_PARENT,
+    UNLINK_HASH,
+    UNLINK_NAME,
+    UNLINK_NOW,
+    UNLINK_UID,
+    UNLINK_PARTITION,
+    UNLINK_PARAMS,
+};
+enum unlink_step { UNLINK_ENTRY, UNLINK_DIRECTORY, UNLINK_VICTIM };
+enum unlink_shape { UNLINK_STICKY = 1 }; /* the caller is subject to the sticky bit */
+
+static void build_unlink(struct fs_client *client, struct program *program, unsigned shape)
+{
+    uint8_t kinds[UNLINK_PARAMS] = {KIND_U64, KIND_U64, KIND_STR, KIND_I64, KIND_U64, KIND_U64};
+    program_params(program, kinds, UNLINK_PARAMS);
+    program_section(program, 0);
+    const struct table_def *inode = client_table(client, TABLE_INODE);
+    const struct operand key[] = {operand_param(UNLINK_PARENT), operand_param(UNLINK_HASH),
+                                  operand_param(UNLINK_NAME)};
+    uint8_t entry = program_delete(program, client_table(client, TABLE_DENTRY), key, ERR_ENOENT);
+
+    uint8_t directory = program_update(program, inode, &key[0], ERR_ENOENT);
+    guard_clear(program, directory, INODE_FLAGS, PROTECT, ERR_EPERM);
+    program_set(program, INODE_MTIME, operand_param(UNLINK_NOW));
+    program_set(program, INODE_CTIME, operand_param(UNLINK_NOW));
+
+    struct operand victim_key = operand_column(entry, DENTRY_INO);
+    uint8_t victim = program_update(program, inode, &victim_key, ERR_EIO);
+    if (shape & UNLINK_STICKY) guard_sticky_param(program, directory, victim, UNLINK_UID);
+    guard_clear(program, victim, INODE_FLAGS, PROTECT, ERR_EPERM);
+    guard_compare(program, EXPR_NE, victim, INODE_TYPE, FS_DIR, ERR_EISDIR);
+    guard_equal(program, victim, INODE_NLINK, 1, ERR_GUARD);
+    set_u64(program, INODE_NLINK, 0);
+    program_set(program, INODE_CTIME, operand_param(UNLINK_NOW));
+    const uint16_t columns[] = {INODE_INO};
+    program_output(program, columns, 1);
+    orphan_insert(client, victim_key, operand_param(UNLINK_NOW));
+    client_guard_prepared(client, program, UNLINK_PARTITION);
+    ASSERT(entry == UNLINK_ENTRY && directory == UNLINK_DIRECTORY && victim == UNLINK_VICTIM);
+}
+
 /* The last link of a file. ERR_WRONG_PARTITION or ERR_GUARD (it has others): this way does not do.
  */
 static enum err unlink_local(struct fs_client *client, const struct fs_caller *caller,
                              uint64_t parent, const struct name *name, uint64_t *ret_orphan)
 {
-    int64_t now = fs_now();
-    struct program *program = client_begin(client, ino_home(parent));
-    const struct table_def *inode = client_table(client, TABLE_INODE);
-    const struct table_def *dentry = client_table(client, TABLE_DENTRY);
-    struct dentry_key key = dentry_key(parent, name);
-    uint8_t entry = program_delete(program, dentry, key.at, ERR_ENOENT);
-
-    struct operand parent_key = operand_u64(parent);
-    uint8_t directory = program_update(program, inode, &parent_key, ERR_ENOENT);
-    guard_clear(program, directory, INODE_FLAGS, PROTECT, ERR_EPERM);
-    set_i64(program, INODE_MTIME, now);
-    set_i64(program, INODE_CTIME, now);
-
-    struct operand victim_key = operand_column(entry, DENTRY_INO);
-    uint8_t victim = program_update(program, inode, &victim_key, ERR_EIO);
-    guard_sticky(program, directory, victim, caller->uid);
-    guard_clear(program, victim, INODE_FLAGS, PROTECT, ERR_EPERM);
-    guard_compare(program, EXPR_NE, victim, INODE_TYPE, FS_DIR, ERR_EISDIR);
-    guard_equal(program, victim, INODE_NLINK, 1, ERR_GUARD);
-    set_u64(program, INODE_NLINK, 0);
-    set_i64(program, INODE_CTIME, now);
-    const uint16_t columns[] = {INODE_INO};
-    program_output(program, columns, 1);
-    orphan_insert(client, victim_key, now);
-
-    enum err err = client_run(client);
+    uint16_t slot = ino_home(parent);
+    const struct value params[UNLINK_PARAMS] = {
+        [UNLINK_PARENT] = value_u64(parent),
+        [UNLINK_HASH] = value_u64(name->hash),
+        [UNLINK_NAME] = value_str(name->bytes, name->size),
+        [UNLINK_NOW] = value_i64(fs_now()),
+        [UNLINK_UID] = value_u64(caller->uid),
+        [UNLINK_PARTITION] = value_u64(ino_partition(client->fs, parent)),
+    };
+    enum err err = client_run_prepared(client, PREPARED_UNLINK, caller->uid ? UNLINK_STICKY : 0,
+                                       build_unlink, &slot, params);
     if (err) return err;
-    const struct value *row = client_row(client, victim);
+    const struct value *row = client_row(client, UNLINK_VICTIM);
     if (!row) return ERR_EIO;
     *ret_orphan = row[0].u;
     return ERR_NONE;

@@ -1,4 +1,5 @@
-/* A simulated network between ports of one thread: deterministic, from one seed and one clock.
+/* A simulated network between ports of one thread: deterministic, from one seed and one clock
+ * (which the ports in it use too, unless they have port_config.monotonic_ns).
  *
  * Batches take a random time and arrive in order per link; what else happens is asked for by
  * the test: the faults below. Ports in it are created with port_config.sim and sim_node. Simulated
@@ -7,6 +8,7 @@
 #define RDMA_SIM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -27,6 +29,8 @@ MUST_USE enum err sim_net_create(const struct sim_net_config *config, struct sim
 void sim_net_destroy(struct sim_net *net);
 
 uint64_t sim_net_now_ns(const struct sim_net *net);
+/* Bytes of the network's generator: what its ports use unless they have port_config.random. */
+void sim_net_random(struct sim_net *net, void *bytes, size_t size);
 /* When the next batch or event arrives; UINT64_MAX: none is under way. */
 uint64_t sim_net_next_ns(const struct sim_net *net);
 /* Moves the network's own clock forward. */

@@ -17,6 +17,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "db/api/db_private.h"
+#include "db/api/loop.h"
 #include "db/node/worker_private.h"
 
 static const uint64_t backoff_ns_min = 10000;
@@ -36,34 +37,87 @@ static void bound_turn(struct endpoint *endpoint);
 static enum err create(struct db *db, struct worker *worker, struct db_client **ret_client)
 {
     struct db_client *client = calloc(1, sizeof(*client));
-    if (!client) return ERR_NO_MEMORY;
+    struct signal *end = signal_create(0);
+    enum err err = ERR_NO_MEMORY;
+    if (!client || !end) goto fail;
     client->db = db;
     client->node = db->node;
     client->worker = worker;
-    enum err err = node_endpoint_open(db->node, worker, &client->endpoint);
-    if (err) {
-        free(client);
-        return err;
-    }
+    client->end = end;
+    client->requests = &client->own;
+    err = node_endpoint_open(db->node, worker, &client->endpoint);
+    if (err) goto fail;
     client->endpoint->context = client;
     if (worker) {
         client->endpoint->receive = bound_receive;
         client->endpoint->turn = bound_turn;
     }
     client->random = hash_u64(client->endpoint->client);
+    program_init(&client->bound);
+    submit_start(client);
+    *ret_client = client;
+    return ERR_NONE;
+
+fail:
+    signal_destroy(end);
+    free(client);
+    return err;
+}
+
+/* Of a database in another process: with a channel of its own, or the loop's. */
+static enum err create_remote(struct db *db, struct loop *loop, struct db_client **ret_client)
+{
+    struct remote *remote = db->remote;
+    struct db_client *client = calloc(1, sizeof(*client));
+    if (!client) return ERR_NO_MEMORY;
+    client->db = db;
+    client->loop = loop;
+    if (loop) {
+        client->channel = loop_channel(loop);
+        loop_join(loop, client);
+    } else {
+        pthread_mutex_lock(&remote->mutex);
+        client->channel = remote->spare;
+        remote->spare = NULL;
+        pthread_mutex_unlock(&remote->mutex);
+    }
+    if (!client->channel) {
+        enum err err = channel_create(remote, &client->channel, NULL);
+        if (err) {
+            free(client);
+            return err;
+        }
+        channel_keep(client->channel);
+    }
+    client->requests = &client->channel->requests;
+    client->losses_seen = atomic_load(&remote->losses);
+    remote->random(remote->clock_context, &client->random, sizeof(client->random));
+    program_init(&client->bound);
     submit_start(client);
     *ret_client = client;
     return ERR_NONE;
 }
 
+static void destroy_remote(struct db_client *client)
+{
+    if (client->loop)
+        loop_leave(client->loop, client);
+    else
+        channel_destroy(client->channel);
+}
+
 enum err db_client_create(struct db *db, struct db_client **ret_client)
 {
-    return create(db, NULL, ret_client);
+    return db->remote ? create_remote(db, NULL, ret_client) : create(db, NULL, ret_client);
 }
 
 enum err db_client_on_worker(struct db *db, uint16_t index, struct db_client **ret_client)
 {
-    if (index >= db->node->worker_count) return ERR_INVALID;
+    if (index >= db_loop_count(db)) return ERR_INVALID;
+    if (db->remote) {
+        struct loop *loop = db->remote->loops[index];
+        return loop_is_own_thread(loop) ? create_remote(db, loop, ret_client) : ERR_INVALID;
+    }
     struct worker *worker = db->node->workers[index];
     if (worker->thread_started && !pthread_equal(worker->thread, pthread_self()))
         return ERR_INVALID;
@@ -74,7 +128,14 @@ void db_client_destroy(struct db_client *client)
 {
     if (!client) return;
     submit_stop(client);
-    node_endpoint_close(client->node, client->endpoint);
+    if (client->channel) {
+        destroy_remote(client);
+    } else {
+        client->end->header.type = SIGNAL_CLIENT_END;
+        client_send(client, client->end, 0); /* from worker 0 to the others */
+        node_endpoint_close(client->node, client->endpoint);
+    }
+    program_fini(&client->bound);
     free(client);
 }
 
@@ -87,29 +148,19 @@ struct db *db_client_db(struct db_client *client)
 
 uint64_t client_listen(struct db_client *client, struct client_listener *listener)
 {
-    listener->request = ++client->request_next;
-    struct client_listener **bucket = &client->listeners[listener->request % CLIENT_BUCKETS];
-    listener->next = *bucket;
-    *bucket = listener;
-    return listener->request;
+    return requests_listen(client->requests, listener);
 }
 
 void client_unlisten(struct db_client *client, struct client_listener *listener)
 {
-    struct client_listener **link = &client->listeners[listener->request % CLIENT_BUCKETS];
-    while (*link && *link != listener)
-        link = &(*link)->next;
-    if (*link) *link = listener->next;
-    listener->next = NULL;
+    if (listener->kept) channel_forget(client->channel, listener);
+    requests_unlisten(client->requests, listener);
 }
 
 static void receive(struct db_client *client, struct signal *signal)
 {
-    client->received++;
-    uint64_t request = signal->header.request;
-    struct client_listener *listener = client->listeners[request % CLIENT_BUCKETS];
-    while (listener && listener->request != request)
-        listener = listener->next;
+    client->requests->received++;
+    struct client_listener *listener = requests_find(client->requests, signal->header.request);
     if (listener)
         listener->receive(listener, signal);
     else
@@ -131,6 +182,10 @@ void client_send(struct db_client *client, struct signal *signal, uint32_t body_
     ASSERT(body_size <= signal->capacity);
     struct signal_header *header = &signal->header;
     header->size = (uint32_t)sizeof(*header) + body_size;
+    if (client->channel) {
+        channel_send(client->channel, signal);
+        return;
+    }
     header->version = SIGNAL_VERSION;
     header->source = client->endpoint->number;
     header->client = client->endpoint->client;
@@ -193,18 +248,20 @@ static void sleep_own(struct db_client *client, uint64_t timeout_ns)
 
 enum err client_pump_ns(struct db_client *client, uint64_t timeout_ns)
 {
-    uint64_t before = client->received;
+    uint64_t before = client->requests->received;
     uint64_t now = timeout_ns && timeout_ns != UINT64_MAX ? client_monotonic_ns(client) : 0;
     uint64_t end = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
     for (;;) {
         uint64_t left = end == UINT64_MAX ? UINT64_MAX : end > now ? end - now : 0;
         if (client->worker) {
             worker_nested_turn(client->worker, left);
+        } else if (client->channel) {
+            channel_turn(client->channel, left);
         } else if (!drain(client) && left) {
             sleep_own(client, left);
             drain(client);
         }
-        if (client->received != before) return ERR_NONE;
+        if (client->requests->received != before) return ERR_NONE;
         if (timeout_ns == 0) return ERR_TIMEOUT;
         if (timeout_ns == UINT64_MAX) continue;
         now = client_monotonic_ns(client);
@@ -260,7 +317,7 @@ enum err client_call(struct db_client *client, uint32_t worker, enum signal_type
 }
 
 enum err client_call_all(struct db_client *client, enum signal_type type,
-                         struct signal *ret_replies[WORKERS_MAX])
+                         struct signal *ret_replies[WORKERS_MAX], uint16_t *ret_count)
 {
     struct call calls[WORKERS_MAX];
     uint16_t count = client_worker_count(client);
@@ -280,12 +337,38 @@ enum err client_call_all(struct db_client *client, enum signal_type type,
         else
             ret_replies[i] = calls[i].reply;
     }
+    if (!err) *ret_count = count;
     return err;
+}
+
+enum err client_reach_all(struct db_client *client, struct diag *diag)
+{
+    struct channel *channel = client->channel;
+    if (!channel) return ERR_NONE;
+    uint64_t end = client_monotonic_ns(client) + client->db->remote->timeout_ns;
+    for (uint16_t w = 0; w < client_worker_count(client); w++)
+        channel_reach(channel, w);
+    for (uint16_t w = 0; w < client_worker_count(client);) {
+        if (channel_is_up(channel, w)) {
+            w++;
+            continue;
+        }
+        uint64_t now = client_monotonic_ns(client);
+        if (now >= end) {
+            struct diag reason;
+            channel_reason(channel, w, &reason);
+            return diag_set(diag, ERR_TIMEOUT, "no connection to worker %u: %s", (unsigned)w,
+                            reason.err ? reason.text : "it does not answer");
+        }
+        channel_reach(channel, w); /* their number may have changed */
+        channel_turn(channel, end - now);
+    }
+    return ERR_NONE;
 }
 
 uint16_t client_worker_count(const struct db_client *client)
 {
-    return client->node->worker_count;
+    return db_worker_count(client->db);
 }
 
 struct worker *client_worker(const struct db_client *client)
@@ -295,16 +378,21 @@ struct worker *client_worker(const struct db_client *client)
 
 uint64_t client_clock(const struct db_client *client)
 {
+    if (client->channel) return client->channel->clock.last;
     return client->worker ? client->worker->clock.last : client->clock.last;
 }
 
 void client_clock_observe(struct db_client *client, uint64_t ts)
 {
-    hlc_observe(client->worker ? &client->worker->clock : &client->clock, ts);
+    struct hlc *clock = client->channel  ? &client->channel->clock
+                        : client->worker ? &client->worker->clock
+                                         : &client->clock;
+    hlc_observe(clock, ts);
 }
 
 uint64_t client_monotonic_ns(const struct db_client *client)
 {
+    if (client->channel) return remote_now(client->db->remote);
     return client->node->env->ops->monotonic_ns(client->node->env);
 }
 
@@ -325,22 +413,24 @@ uint64_t client_patience_ns(enum err err)
     return err == ERR_BUSY ? busy_ns_max : 0;
 }
 
-uint16_t client_target(const struct db_client *client, const struct program *program,
+uint16_t client_target(const struct db_client *client, const uint16_t *slots, uint16_t slot_count,
                        bool *ret_inline)
 {
     const struct node *node = client->node;
     *ret_inline = false;
-    if (program->section_count == 0) {
+    if (client->channel)
+        return slot_count ? remote_slot_worker(client->db->remote, slots[0]) : (uint16_t)0;
+    if (slot_count == 0) {
         *ret_inline = client->worker != NULL;
         return client->worker ? client->worker->index : 0;
     }
-    uint16_t first = node_slot_owner(node, program->slots[0]);
+    uint16_t first = node_slot_owner(node, slots[0]);
     if (!client->worker) return first;
     uint16_t own = client->worker->index;
     uint16_t owned = 0;
-    for (uint16_t i = 0; i < program->section_count; i++)
-        owned = (uint16_t)(owned + (node_slot_owner(node, program->slots[i]) == own));
-    *ret_inline = owned == program->section_count;
+    for (uint16_t i = 0; i < slot_count; i++)
+        owned = (uint16_t)(owned + (node_slot_owner(node, slots[i]) == own));
+    *ret_inline = owned == slot_count;
     return owned ? own : first;
 }
 
@@ -387,27 +477,41 @@ static enum err wait_durable(struct worker *worker, uint64_t ts)
     return wait.err ? ERR_OUTCOME_UNKNOWN : ERR_NONE;
 }
 
-static enum err run_inline(struct db_client *client, const struct program *program,
+/* What db_run and db_run_prepared run: a program, or a prepared one with what belongs to it. */
+struct attempt {
+    const struct program *program; /* NULL: prepared, run in place */
+    struct program_prepared *prepared;
+    const uint16_t *slots;
+    const struct value *params;
+};
+
+static enum err run_inline(struct db_client *client, const struct attempt *attempt,
                            struct program_reply *reply)
 {
+    struct worker *worker = client->worker;
     if (atomic_load_explicit(&client->node->closing, memory_order_relaxed)) return ERR_CLOSED;
-    buf_clear(&reply->bytes);
     enum err err;
-    uint64_t commit_ts;
-    worker_run_program(client->worker, program->buf.bytes, program->buf.size, &reply->bytes, &err,
-                       &commit_ts);
-    if (commit_ts && client->node->config.flush_always)
-        err = wait_durable(client->worker, commit_ts);
-    enum err decoded = reply->bytes.failed ? ERR_NO_MEMORY : program_reply_decode(reply);
-    if (!err && decoded) err = commit_ts ? ERR_OUTCOME_UNKNOWN : decoded;
-    reply->err = err;
+    if (attempt->program) {
+        const struct buf *bytes = &attempt->program->buf;
+        err = worker_run_directly(worker, bytes->bytes, bytes->size, reply);
+    } else {
+        const struct program_decoded *decoded;
+        err = program_bind_decoded(attempt->prepared, worker->catalog, attempt->slots,
+                                   attempt->params, &decoded);
+        if (err) return err;
+        err = worker_run_decoded(worker, decoded, reply);
+    }
+    if (!err && reply->commit_ts && client->node->config.flush_always)
+        err = reply->err = wait_durable(worker, reply->commit_ts);
     return err;
 }
 
 static enum err run_remote(struct db_client *client, const struct program *program, uint16_t target,
                            struct program_reply *reply)
 {
-    if (mailbox_count(&client->node->workers[target]->mailbox) > WORKER_QUEUE_MAX) return ERR_BUSY;
+    if (!client->channel &&
+        mailbox_count(&client->node->workers[target]->mailbox) > WORKER_QUEUE_MAX)
+        return ERR_BUSY;
     struct signal *signal;
     enum err err = client_call(client, target, SIGNAL_PROGRAM, program->buf.bytes,
                                (uint32_t)program->buf.size, &signal);
@@ -418,6 +522,11 @@ static enum err run_remote(struct db_client *client, const struct program *progr
 static void pause_for(struct db_client *client, uint64_t ns)
 {
     uint64_t end = client_monotonic_ns(client) + ns;
+    if (client->channel) {
+        for (uint64_t now = end - ns; now < end; now = client_monotonic_ns(client))
+            channel_turn(client->channel, end - now);
+        return;
+    }
     if (!client->worker) {
         struct timespec left = timespec_of(ns);
         while (nanosleep(&left, &left) && errno == EINTR)
@@ -428,22 +537,45 @@ static void pause_for(struct db_client *client, uint64_t ns)
         worker_nested_turn(client->worker, end - now);
 }
 
+/* Attempts until one says more than "try again". */
+static enum err run(struct db_client *client, const struct attempt *attempt, bool is_inline,
+                    uint16_t target, struct program_reply *reply)
+{
+    uint64_t begin_ns = 0;
+    for (unsigned count = 1;; count++) {
+        enum err err = is_inline ? run_inline(client, attempt, reply)
+                                 : run_remote(client, attempt->program, target, reply);
+        if (__builtin_expect(err == ERR_NONE, 1)) return ERR_NONE;
+        uint64_t patience = client_patience_ns(err);
+        if (!patience) return err;
+        uint64_t now = client_monotonic_ns(client);
+        if (count == 1) begin_ns = now;
+        if (now - begin_ns > patience) return err;
+        pause_for(client, client_backoff_ns(client, count));
+    }
+}
+
 enum err db_run(struct db_client *client, struct program *program, struct program_reply *reply)
 {
     enum err err = program_finish(program);
     if (err) return err;
     bool is_inline;
-    uint16_t target = client_target(client, program, &is_inline);
-    uint64_t begin_ns = 0;
-    for (unsigned attempt = 1;; attempt++) {
-        err = is_inline ? run_inline(client, program, reply)
-                        : run_remote(client, program, target, reply);
-        if (__builtin_expect(err == ERR_NONE, 1)) return ERR_NONE;
-        uint64_t patience = client_patience_ns(err);
-        if (!patience) return err;
-        uint64_t now = client_monotonic_ns(client);
-        if (attempt == 1) begin_ns = now;
-        if (now - begin_ns > patience) return err;
-        pause_for(client, client_backoff_ns(client, attempt));
+    uint16_t target = client_target(client, program->slots, program->section_count, &is_inline);
+    const struct attempt attempt = {.program = program};
+    return run(client, &attempt, is_inline, target, reply);
+}
+
+enum err db_run_prepared(struct db_client *client, struct program_prepared *prepared,
+                         const uint16_t *slots, const struct value *params,
+                         struct program_reply *reply)
+{
+    bool is_inline;
+    uint16_t target = client_target(client, slots, prepared->section_count, &is_inline);
+    struct attempt attempt = {.prepared = prepared, .slots = slots, .params = params};
+    if (!is_inline) {
+        enum err err = program_bind(prepared, slots, params, &client->bound);
+        if (err) return err;
+        attempt.program = &client->bound;
     }
+    return run(client, &attempt, is_inline, target, reply);
 }

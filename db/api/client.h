@@ -19,8 +19,20 @@
 struct client_listener {
     void (*receive)(struct client_listener *listener, struct signal *signal);
     void *context;
-    uint64_t request;
+    uint64_t request; /* 0: it does not listen */
     struct client_listener *next;
+
+    /* Over links. A listener of many signals (a query's) says what to do when a link to a worker
+     * that it has sent to is lost: nothing more may come from there. Not called while another
+     * signal is being handed out. */
+    void (*lost)(struct client_listener *listener, uint16_t worker);
+    uint64_t workers; /* those, a bit each */
+    /* A request with one answer is kept until that comes (channel.c). */
+    struct signal *kept;
+    struct client_listener *kept_older;
+    struct client_listener *kept_newer;
+    uint64_t kept_life; /* of the node that it was last sent to; 0: it was not yet */
+    uint64_t kept_ns;   /* since when */
 };
 
 /* Gives the listener a fresh request number; what arrives with it goes to the listener until it is

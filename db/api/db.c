@@ -17,6 +17,8 @@
 
 #include "base/check.h"
 #include "db/api/db_private.h"
+#include "db/api/loop.h"
+#include "db/node/links.h"
 #include "db/node/worker_private.h"
 
 static const uint64_t checkpoint_close_bytes = 4u << 20;
@@ -124,6 +126,7 @@ static struct node_config node_config_of(const struct db_config *config, struct 
         .threads = true,
         .flush_always = config->flush_policy == DB_FLUSH_ALWAYS,
         .pin_workers = config->pin_workers,
+        .spin = config->spin,
         .flush_interval_ms =
             config->flush_interval_ms ? config->flush_interval_ms : FLUSH_INTERVAL_MS_DEFAULT,
         .checkpoint_log_bytes = config->checkpoint_log_bytes ? config->checkpoint_log_bytes
@@ -216,6 +219,11 @@ static bool checkpoint_is_worthwhile(const struct db *db)
 
 enum err db_close(struct db *db, struct diag *diag)
 {
+    if (db->remote) {
+        remote_close(db->remote);
+        free(db);
+        return ERR_NONE;
+    }
     struct db_client *client = NULL;
     enum err err = db_client_create(db, &client);
     if (!err) err = db_flush(client);
@@ -235,36 +243,67 @@ enum err db_close(struct db *db, struct diag *diag)
     return err;
 }
 
+/* ---- other processes ---- */
+
+enum err db_listen(struct db *db, const struct port_address *address,
+                   const uint8_t secret[PORT_SECRET_SIZE], struct port_address *ret_bound,
+                   struct diag *diag)
+{
+    if (db->remote)
+        return diag_set(diag, ERR_UNSUPPORTED, "only the process that has the store can listen");
+    return node_listen(db->node, address, secret, ret_bound, diag);
+}
+
 /* ---- the store as a whole ---- */
 
 uint16_t db_worker_count(const struct db *db)
 {
-    return db->node->worker_count;
+    return db->remote ? atomic_load(&db->remote->worker_count) : db->node->worker_count;
+}
+
+uint16_t db_loop_count(const struct db *db)
+{
+    return db->remote ? db->remote->loop_count : db->node->worker_count;
+}
+
+uint64_t db_query_memory_max(const struct db *db)
+{
+    if (!db->remote) return db->node->config.query_memory_max;
+    pthread_mutex_lock(&db->remote->mutex);
+    uint64_t memory_max = db->remote->info.query_memory_max;
+    pthread_mutex_unlock(&db->remote->mutex);
+    return memory_max;
 }
 
 uint16_t db_partition_count(const struct db *db)
 {
-    return db->node->partition_count;
+    return db->remote ? db->remote->partition_count : db->node->partition_count;
 }
 
 uint16_t db_slot_worker(const struct db *db, uint16_t slot)
 {
-    return node_slot_owner(db->node, slot);
+    return db->remote ? remote_slot_worker(db->remote, slot) : node_slot_owner(db->node, slot);
 }
 
 void db_store_key(const struct db *db, uint8_t key[16])
 {
-    memcpy(key, db->node->info.key, 16);
+    memcpy(key, db->remote ? db->remote->key : db->node->info.key, 16);
 }
 
 enum err db_health(const struct db *db, struct diag *diag)
 {
+    if (db->remote) return remote_health(db->remote, diag);
     struct node *node = db->node;
     pthread_mutex_lock(&node->mutex);
     enum err err = node->health_diag.err;
     if (err && diag) *diag = node->health_diag;
     pthread_mutex_unlock(&node->mutex);
     return err;
+}
+
+uint32_t db_losses(const struct db *db)
+{
+    return db->remote ? atomic_load_explicit(&db->remote->losses, memory_order_relaxed) : 0;
 }
 
 static bool watch_ready(void *context)
@@ -275,24 +314,27 @@ static bool watch_ready(void *context)
 
 enum err db_watch(struct db *db, uint16_t worker, struct db_watch *watch)
 {
-    if (worker >= db->node->worker_count) return ERR_INVALID;
-    return node_watch(db->node, worker, watch->fd, watch_ready, watch);
+    if (worker >= db_loop_count(db)) return ERR_INVALID;
+    if (db->remote) return loop_watch(db->remote->loops[worker], watch);
+    return node_watch(db->node, worker, watch->fd, watch_ready, watch,
+                      watch->spins ? &watch->found : NULL);
 }
 
 enum err db_post(struct db *db, uint16_t worker, void (*fn)(void *context), void *context)
 {
-    if (worker >= db->node->worker_count) return ERR_INVALID;
+    if (worker >= db_loop_count(db)) return ERR_INVALID;
+    if (db->remote) return loop_post(db->remote->loops[worker], fn, context);
     return node_post(db->node, worker, fn, context);
 }
 
 const struct catalog *db_catalog_acquire(struct db *db)
 {
-    return node_catalog_acquire(db->node);
+    return catalogs_acquire(db->remote ? &db->remote->catalogs : &db->node->catalogs);
 }
 
 void db_catalog_release(struct db *db, const struct catalog *catalog)
 {
-    node_catalog_release(db->node, catalog);
+    catalogs_release(db->remote ? &db->remote->catalogs : &db->node->catalogs, catalog);
 }
 
 enum err db_flush(struct db_client *client)
@@ -303,15 +345,21 @@ enum err db_flush(struct db_client *client)
     if (err) return err;
     err = (enum err)reply->header.err;
     signal_destroy(reply);
-    return err;
+    if (err || !client->channel) return err;
+    /* It is durable, but is it all? Said once to everybody who asks. */
+    uint32_t losses = atomic_load(&client->db->remote->losses);
+    if (losses == client->losses_seen) return ERR_NONE;
+    client->losses_seen = losses;
+    return ERR_IO;
 }
 
 enum err db_checkpoint(struct db_client *client)
 {
     struct signal *replies[WORKERS_MAX];
-    enum err err = client_call_all(client, SIGNAL_CHECKPOINT, replies);
+    uint16_t count;
+    enum err err = client_call_all(client, SIGNAL_CHECKPOINT, replies, &count);
     if (err) return err;
-    for (uint16_t i = 0; i < client_worker_count(client); i++) {
+    for (uint16_t i = 0; i < count; i++) {
         if (!err) err = (enum err)replies[i]->header.err;
         signal_destroy(replies[i]);
     }
@@ -333,25 +381,41 @@ static void put_json_text(struct buf *buf, const char *text)
     buf_put_u8(buf, '"');
 }
 
+/* Of the last start. */
+static void recovery_counts(const struct db *db, uint64_t *ret_replayed, uint64_t *ret_dropped)
+{
+    struct remote *remote = db->remote;
+    if (!remote) {
+        *ret_replayed = db->node->recovery.replayed_count;
+        *ret_dropped = db->node->recovery.dropped_count;
+        return;
+    }
+    pthread_mutex_lock(&remote->mutex);
+    *ret_replayed = remote->info.replayed_count;
+    *ret_dropped = remote->info.dropped_count;
+    pthread_mutex_unlock(&remote->mutex);
+}
+
 enum err db_status_json(struct db_client *client, char **ret_json)
 {
     struct signal *replies[WORKERS_MAX];
-    enum err err = client_call_all(client, SIGNAL_STATUS, replies);
+    uint16_t worker_count;
+    enum err err = client_call_all(client, SIGNAL_STATUS, replies, &worker_count);
     if (err) return err;
-    const struct node *node = client->node;
     struct diag health = {0};
+    uint64_t replayed, dropped;
+    recovery_counts(client->db, &replayed, &dropped);
     db_health(client->db, &health);
     struct buf buf;
     buf_init(&buf);
     buf_printf(&buf,
                "{\"workers\": %u, \"partitions\": %u, \"replayed\": %llu, \"dropped\": %llu, ",
-               (unsigned)node->worker_count, (unsigned)node->partition_count,
-               (unsigned long long)node->recovery.replayed_count,
-               (unsigned long long)node->recovery.dropped_count);
+               (unsigned)worker_count, (unsigned)db_partition_count(client->db),
+               (unsigned long long)replayed, (unsigned long long)dropped);
     buf_printf(&buf, "\"health\": ");
     put_json_text(&buf, health.err ? health.text : "ok");
     buf_printf(&buf, ", \"worker\": [");
-    for (uint16_t i = 0; i < node->worker_count; i++) {
+    for (uint16_t i = 0; i < worker_count; i++) {
         if (i) buf_printf(&buf, ", ");
         if (replies[i]->header.err)
             buf_printf(&buf, "null");

@@ -39,6 +39,7 @@ struct db_config {
     uint64_t memory_max;       /* bytes of rows and indexes; beyond it ERR_NO_SPACE; 0: no limit */
     uint64_t query_memory_max; /* bytes of one query; 0: 256 MiB */
     bool pin_workers;          /* each to a core */
+    enum port_spin spin;       /* how workers wait for other processes, where db_listen lets them in */
     struct env *env;           /* NULL: the real one */
     void (*progress)(void *context, const char *what, uint64_t done,
                      uint64_t total); /* may be NULL */
@@ -52,15 +53,17 @@ MUST_USE enum err db_open_embedded(const struct db_config *config, struct db **r
                                    struct diag *diag);
 /* Lets other processes reach the embedded database at the address. Worker w listens at PORT + w, or
  * at PATH.w for shm (made 0600); whoever knows the secret may do everything that a client may. May
- * be called several times, for several addresses. ret_bound (may be NULL): the address of worker 0,
- * with the port that the system chose (then the others' are told to clients). Ends with db_close.
+ * be called several times, for several addresses, with one secret. ret_bound (may be NULL): what to
+ * give to db_connect: the address of worker 0, with the port that the system chose (then the others'
+ * are told to clients); of shm the PATH as it is. Not from a worker's thread. Ends with db_close.
  * Errors of port_listen. */
 MUST_USE enum err db_listen(struct db *db, const struct port_address *address,
                             const uint8_t secret[PORT_SECRET_SIZE], struct port_address *ret_bound,
                             struct diag *diag);
 
 struct db_connect_config {
-    const struct port_address *addresses; /* of worker 0, tried in this order; copied */
+    const struct port_address *addresses; /* of worker 0 (of shm the PATH that db_listen was given),
+                                             tried in this order; copied */
     unsigned address_count;
     uint8_t secret[PORT_SECRET_SIZE];
     /* Threads of this process with an event loop, for db_watch, db_post and db_client_on_worker,
@@ -70,7 +73,10 @@ struct db_connect_config {
     uint32_t timeout_ms; /* for the first connection; and how long a lost one is waited for by a
                             request; 0: 10000 */
 };
-/* A database in another process. The same functions work as on an embedded one, but for db_listen.
+/* A database in another process. The same functions work as on an embedded one, but for db_listen
+ * (ERR_UNSUPPORTED). What waits for a link for longer than timeout_ms ends with ERR_TIMEOUT, or
+ * ERR_OUTCOME_UNKNOWN; an open query whose link is lost with ERR_LINK_LOST. db_flush fails once with
+ * ERR_IO when a restart of the node has lost what was acknowledged here.
  * A request under way when a link is lost is sent again over the next one under its number, and the
  * server answers it once; when the server has lost its memory of it (a restart), the outcome of a
  * change is ERR_OUTCOME_UNKNOWN. No connection within timeout_ms: ERR_TIMEOUT with the reason of
@@ -92,14 +98,20 @@ void db_store_key(const struct db *db, uint8_t key[16]);
 /* Makes the process-wide failure known: the first error of a background flush or checkpoint
  * (ERR_NONE: none). After a failed flush every change is refused with it. */
 enum err db_health(const struct db *db, struct diag *diag);
+/* How often a connected database has restarted without changes that it had acknowledged to this
+ * process: a crash before they were on disk. Of an embedded one 0. Any thread; costs next to
+ * nothing. */
+uint32_t db_losses(const struct db *db);
 
-/* Calls back on worker `worker`'s thread whenever fd is readable, until it returns false. With a
- * spin > 0 the loop calls it that many times in a row before it sleeps. Any thread. ERR_NO_MEMORY,
- * ERR_IO. */
+/* Calls back on worker `worker`'s thread whenever fd is readable, until it returns false. A watch
+ * that says by `found` when it found something is also called without being told, for a moment after
+ * it did, as long as that finds more: its fd does not block. Any thread. ERR_NO_MEMORY, ERR_IO. */
 struct db_watch {
     int fd;
     bool (*ready)(struct db_watch *watch); /* false: remove the watch */
     void *context;
+    bool spins;
+    uint32_t found; /* of one that spins: ready adds one for everything it finds */
 };
 MUST_USE enum err db_watch(struct db *db, uint16_t worker, struct db_watch *watch);
 /* Calls fn(context) once on the worker's thread, soon. Any thread. */

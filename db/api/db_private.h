@@ -3,12 +3,13 @@
 #ifndef DB_API_DB_PRIVATE_H
 #define DB_API_DB_PRIVATE_H
 
-#include "db/api/client.h"
+#include "db/api/channel.h"
 #include "db/node/hlc.h"
 #include "db/node/node.h"
 
 struct db {
-    struct node *node;
+    struct node *node;     /* NULL: it is in another process, and */
+    struct remote *remote; /* this is how it is reached */
     struct env *env;
     bool owns_env;
     int lock_fd;                     /* -1: none */
@@ -17,18 +18,26 @@ struct db {
 
 struct submit;
 
-enum { CLIENT_BUCKETS = 256, CLIENT_SUBMITS_MAX = 4096 };
+enum { CLIENT_SUBMITS_MAX = 4096 };
 
 struct db_client {
     struct db *db;
     struct node *node;
     struct worker *worker; /* whose thread this is; NULL: none's */
     struct endpoint *endpoint;
-    struct hlc clock; /* of an unbound client; a bound one uses its worker's */
-    uint64_t request_next;
-    uint64_t received; /* signals, ever */
+    struct signal *end; /* tells the workers that the client ends */
+    struct hlc clock;   /* of an unbound client; a bound one uses its worker's */
+    struct requests own;
+
+    /* Of a database in another process, in place of node, worker and endpoint: */
+    struct channel *channel;
+    struct loop *loop; /* whose thread this is, and whose channel; NULL: none's */
+    struct db_client *loop_next;
+    uint32_t losses_seen; /* of the remote's, by this client's flushes */
+
+    struct requests *requests; /* own, or the channel's */
     uint64_t random;
-    struct client_listener *listeners[CLIENT_BUCKETS];
+    struct program bound; /* a prepared program on its way to another worker */
 
     /* submit.c */
     struct submit *finished; /* to be called back, oldest first */
@@ -41,6 +50,8 @@ struct db_client {
     struct worker_timer deferred_timer; /* of a bound client */
 };
 
+/* Bytes that one query may use. */
+uint64_t db_query_memory_max(const struct db *db);
 /* Like client_pump, to the nanosecond; UINT64_MAX: no limit. */
 MUST_USE enum err client_pump_ns(struct db_client *client, uint64_t timeout_ns);
 /* Sends a request and waits for its one answer, whose owner the caller becomes. ERR_NO_MEMORY. */
@@ -48,10 +59,14 @@ MUST_USE enum err client_call(struct db_client *client, uint32_t worker, enum si
                               const void *body, uint32_t body_size, struct signal **ret_reply);
 /* Sends the request to every worker and waits for all answers, of worker w in ret_replies[w]. */
 MUST_USE enum err client_call_all(struct db_client *client, enum signal_type type,
-                                  struct signal *ret_replies[WORKERS_MAX]);
-/* The worker that a program is sent to, and whether it may be run in the call. */
-uint16_t client_target(const struct db_client *client, const struct program *program,
+                                  struct signal *ret_replies[WORKERS_MAX], uint16_t *ret_count);
+/* The worker that a program with sections of these slots is sent to, and whether it may be run in
+ * the call. */
+uint16_t client_target(const struct db_client *client, const uint16_t *slots, uint16_t slot_count,
                        bool *ret_inline);
+/* Waits until every worker can be reached; a link that is lost later is another matter. ERR_TIMEOUT
+ * with the reason. */
+MUST_USE enum err client_reach_all(struct db_client *client, struct diag *diag);
 /* How long to wait before attempt number `attempt` (from 1): random, doubling up to some
  * milliseconds. */
 uint64_t client_backoff_ns(struct db_client *client, unsigned attempt);

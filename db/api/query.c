@@ -46,6 +46,7 @@ struct db_query {
     bool moves; /* reports decide about the end */
     bool finish_told;
     bool ended;          /* all workers are done */
+    bool lost;           /* a link to a worker that takes part is */
     struct diag failure; /* err is set: nothing but this comes any more */
     uint64_t ts;
     uint64_t rows_returned;
@@ -67,10 +68,17 @@ static void on_receive(struct client_listener *listener, struct signal *signal)
     query->received_end = &signal->next;
 }
 
+static void on_lost(struct client_listener *listener, uint16_t worker)
+{
+    struct db_query *query = listener->context;
+    if (!query->participants[worker].done) query->lost = true;
+}
+
 /* The next signal, waiting for it. */
 static enum err take_signal(struct db_query *query, struct signal **ret_signal)
 {
     while (!query->received) {
+        if (query->lost) return ERR_LINK_LOST;
         enum err err = client_pump(query->client, -1);
         if (err && err != ERR_TIMEOUT) return err;
     }
@@ -182,7 +190,7 @@ static enum err run_workers(struct db_query *query, struct diag *diag)
 {
     struct query_run run = {
         .ts = query->ts,
-        .memory_max = query->client->node->config.query_memory_max,
+        .memory_max = db_query_memory_max(query->client->db),
         .window = ROWS_WINDOW,
         .alone = !query->moves,
     };
@@ -235,6 +243,8 @@ static enum err start(struct db_query *query, struct diag *diag)
 enum err db_query_open(struct db_client *client, const struct query_tree *tree,
                        struct db_query **ret_query, struct diag *diag)
 {
+    enum err err = client_reach_all(client, diag);
+    if (err) return err;
     struct db_query *query = calloc(1, sizeof(*query));
     uint16_t worker_count = client_worker_count(client);
     struct participant *participants = calloc(worker_count, sizeof(*participants));
@@ -249,13 +259,14 @@ enum err db_query_open(struct db_client *client, const struct query_tree *tree,
     query->received_end = &query->received;
     arena_init(&query->arena, 0);
     buf_init(&query->encoded);
-    query->listener = (struct client_listener){.receive = on_receive, .context = query};
+    query->listener =
+        (struct client_listener){.receive = on_receive, .lost = on_lost, .context = query};
     client_listen(client, &query->listener);
     query->catalog = db_catalog_acquire(db_client_db(client));
-    enum err err = copy_tree(query, tree, diag);
+    err = copy_tree(query, tree, diag);
     if (!err)
-        err = query_finish_create(&query->tree, query->catalog,
-                                  client->node->config.query_memory_max, &query->finish, diag);
+        err = query_finish_create(&query->tree, query->catalog, db_query_memory_max(client->db),
+                                  &query->finish, diag);
     if (!err) err = start(query, diag);
     if (err) {
         db_query_close(query);

@@ -90,18 +90,12 @@ static void attempt_inline(struct submit *one)
         finish(one);
         return;
     }
-    buf_clear(&reply->bytes);
-    enum err err;
-    uint64_t commit_ts;
-    worker_run_program(client->worker, one->program.buf.bytes, one->program.buf.size, &reply->bytes,
-                       &err, &commit_ts);
-    enum err decoded = reply->bytes.failed ? ERR_NO_MEMORY : program_reply_decode(reply);
-    if (!err && decoded) err = commit_ts ? ERR_OUTCOME_UNKNOWN : decoded;
-    reply->err = err;
-    if (!err && commit_ts && client->node->config.flush_always) {
+    enum err err =
+        worker_run_directly(client->worker, one->program.buf.bytes, one->program.buf.size, reply);
+    if (!err && reply->commit_ts && client->node->config.flush_always) {
         one->waits_durable = true;
         one->durable =
-            (struct worker_durable){.ready = on_durable, .context = one, .ts = commit_ts};
+            (struct worker_durable){.ready = on_durable, .context = one, .ts = reply->commit_ts};
         worker_when_durable(client->worker, &one->durable);
         return;
     }
@@ -112,7 +106,8 @@ static void attempt(struct submit *one)
 {
     struct db_client *client = one->client;
     bool is_inline;
-    uint16_t target = client_target(client, &one->program, &is_inline);
+    uint16_t target =
+        client_target(client, one->program.slots, one->program.section_count, &is_inline);
     one->attempt++;
     if (is_inline) {
         attempt_inline(one);
@@ -266,6 +261,7 @@ void submit_stop(struct db_client *client)
     while (client->all) {
         struct submit *one = client->all;
         client->all = one->next_of_all;
+        if (one->listener.request) client_unlisten(client, &one->listener);
         while (one->waits_durable)
             worker_nested_turn(client->worker, UINT64_MAX);
         program_fini(&one->program);

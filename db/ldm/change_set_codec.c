@@ -219,15 +219,44 @@ static void key_encode(const struct net_change *net, struct buf *buf)
         value_encode(&net->fragment->layouts[primary->columns[i]], page, row_slot(net->row), buf);
 }
 
+/* As buf_put_varint; nearly all take one byte. */
+static inline void varint_put(struct buf *buf, uint64_t value)
+{
+    if (value < 0x80)
+        buf_put_u8(buf, (uint8_t)value);
+    else
+        buf_put_varint(buf, value);
+}
+
+/* All columns of a row. Runs of numbers are written behind one reservation. */
+static void columns_encode(const struct fragment *fragment, const struct page *page, uint32_t slot,
+                           struct buf *buf)
+{
+    uint32_t count = fragment->column_count;
+    for (uint32_t i = 0; i < count;) {
+        if (!buf_reserve(buf, (size_t)(count - i) * VALUE_HEAD_SIZE_MAX)) return;
+        uint8_t *at = buf->bytes + buf->size;
+        for (; i < count; i++) {
+            const struct column_layout *layout = &fragment->layouts[i];
+            if (layout->form > FORM_U64 || layout->null_offset) break;
+            uint64_t bits;
+            memcpy(&bits, page_raw(page, layout, slot), sizeof(bits));
+            bits = ((bits & layout->mask) ^ layout->sign) - layout->sign;
+            at = integer_put(at, layout->form <= FORM_I64 ? zigzag((int64_t)bits) : bits);
+        }
+        buf->size = (size_t)(at - buf->bytes);
+        if (i < count) value_encode_slow(&fragment->layouts[i++], page, slot, buf);
+    }
+}
+
 static void content_encode(const struct net_change *net, uint8_t op, struct buf *buf)
 {
     const struct fragment *fragment = net->fragment;
     const struct page *page = row_page(fragment, net->row);
     uint32_t slot = row_slot(net->row);
     if (op == OP_INSERT) {
-        buf_put_varint(buf, fragment->column_count);
-        for (uint32_t i = 0; i < fragment->column_count; i++)
-            value_encode(&fragment->layouts[i], page, slot, buf);
+        varint_put(buf, fragment->column_count);
+        columns_encode(fragment, page, slot, buf);
         return;
     }
     key_encode(net, buf);
@@ -268,9 +297,9 @@ static void change_encode(const struct net_change *net, uint8_t op, const struct
     *last = fragment;
     buf_put_u8(buf, (uint8_t)(op | (same ? OP_SAME_TABLE : 0)));
     if (!same) {
-        buf_put_varint(buf, fragment->partition->number);
-        buf_put_varint(buf, fragment->table_id);
-        buf_put_varint(buf, fragment->table->version);
+        varint_put(buf, fragment->partition->number);
+        varint_put(buf, fragment->table_id);
+        varint_put(buf, fragment->table->version);
     }
     size_t size_at = buf->size;
     buf_put_u8(buf, 0);

@@ -181,6 +181,58 @@ enum err expr_apply(const struct expr *expr, const struct expr_ins *ins, struct 
 
 /* ---- whole expressions ---- */
 
+/* What guards and assignments mostly are: comparisons, sums and differences of two integers. False:
+ * something else, or not within range. */
+static inline bool integer_apply(const struct expr_ins *ins, const struct value *registers,
+                                 struct value *ret_value)
+{
+    if (ins->kind != KIND_U64 && ins->kind != KIND_I64) return false;
+    if (ins->op != EXPR_ADD && ins->op != EXPR_SUB && (ins->op < EXPR_EQ || ins->op > EXPR_GE))
+        return false;
+    const struct value *a = &registers[ins->a];
+    const struct value *b = &registers[ins->b];
+    if (a->kind != ins->kind || b->kind != ins->kind) return false; /* NULLs */
+    bool is_signed = ins->kind == KIND_I64;
+    if (ins->op == EXPR_ADD || ins->op == EXPR_SUB) {
+        struct value sum = {.kind = ins->kind};
+        bool overflow;
+        if (ins->op == EXPR_ADD)
+            overflow = is_signed ? __builtin_add_overflow(a->i, b->i, &sum.i)
+                                 : __builtin_add_overflow(a->u, b->u, &sum.u);
+        else
+            overflow = is_signed ? __builtin_sub_overflow(a->i, b->i, &sum.i)
+                                 : __builtin_sub_overflow(a->u, b->u, &sum.u);
+        if (overflow) return false;
+        *ret_value = sum;
+        return true;
+    }
+    bool less = is_signed ? a->i < b->i : a->u < b->u;
+    bool equal = a->u == b->u;
+    bool holds;
+    switch ((enum expr_op)ins->op) {
+    case EXPR_EQ:
+        holds = equal;
+        break;
+    case EXPR_NE:
+        holds = !equal;
+        break;
+    case EXPR_LT:
+        holds = less;
+        break;
+    case EXPR_LE:
+        holds = less || equal;
+        break;
+    case EXPR_GT:
+        holds = !less && !equal;
+        break;
+    default:
+        holds = !less;
+        break;
+    }
+    *ret_value = value_i64(holds);
+    return true;
+}
+
 enum err expr_eval(const struct expr *expr,
                    struct value (*column)(const void *context, uint8_t source, uint16_t column),
                    const void *context, struct arena *arena, struct value *ret_value)
@@ -199,6 +251,11 @@ enum err expr_eval(const struct expr *expr,
             ASSERT(value_is_null(registers[i]) || registers[i].kind == ins->kind);
             continue;
         }
+        if (ins->op == EXPR_CONST) {
+            registers[i] = expr->consts[ins->x];
+            continue;
+        }
+        if (integer_apply(ins, registers, &registers[i])) continue;
         uint32_t count = expr_operand_count(ins);
         struct value a = count > 0 ? registers[ins->a] : value_null();
         struct value b = count > 1 ? registers[ins->b] : value_null();

@@ -87,7 +87,7 @@ bool fragment_value_expired(const struct fragment *fragment, struct value value)
 /* ---- finding ---- */
 
 static enum err find_any(const struct fragment *fragment, const struct value *key,
-                         uint32_t *ret_row)
+                         const uint16_t *columns, uint32_t count, uint32_t *ret_row)
 {
     const struct index *primary = fragment->indexes[0];
     struct value values[SCHEMA_KEY_COLUMNS_MAX];
@@ -98,14 +98,14 @@ static enum err find_any(const struct fragment *fragment, const struct value *ke
     struct primary_key ready;
     enum err err = primary_key_make(fragment, values, &ready);
     if (err) return err;
-    return primary_find(fragment, &ready, ret_row);
+    return primary_find_ahead(fragment, &ready, columns, count, ret_row);
 }
 
 enum err fragment_find_any(const struct fragment *fragment, const struct value *key,
                            uint32_t *ret_row)
 {
     uint32_t row;
-    enum err err = find_any(fragment, key, &row);
+    enum err err = find_any(fragment, key, NULL, 0, &row);
     if (err) return err;
     if (!page_is_live(row_page(fragment, row), row_slot(row))) return ERR_NOT_FOUND;
     *ret_row = row;
@@ -115,8 +115,15 @@ enum err fragment_find_any(const struct fragment *fragment, const struct value *
 enum err fragment_find(const struct fragment *fragment, const struct change_set *own,
                        const struct value *key, uint32_t *ret_row)
 {
+    return fragment_find_ahead(fragment, own, key, NULL, 0, ret_row);
+}
+
+enum err fragment_find_ahead(const struct fragment *fragment, const struct change_set *own,
+                             const struct value *key, const uint16_t *columns, uint32_t count,
+                             uint32_t *ret_row)
+{
     uint32_t row;
-    enum err err = find_any(fragment, key, &row);
+    enum err err = find_any(fragment, key, columns, count, &row);
     if (err) return err;
     if (row_is_locked(fragment, row, own)) return ERR_CONFLICT;
     if (!page_is_live(row_page(fragment, row), row_slot(row))) return ERR_NOT_FOUND;
@@ -351,17 +358,45 @@ static void write_row(struct fragment *fragment, uint32_t row, const struct valu
     for (uint32_t i = 0; i < fragment->column_count; i++) {
         const struct column_layout *layout = &fragment->layouts[i];
         uint8_t *raw = page_raw(page, layout, slot);
+        if (layout->is_word) {
+            raw_store(layout, values[i], raw);
+            continue;
+        }
         bool is_null = values[i].kind == KIND_NULL;
         page_set_null(page, layout, slot, is_null);
-        if (layout->is_plain && !is_null)
-            raw_store(layout, values[i], raw);
-        else if (layout->form == FORM_VAR)
+        if (layout->form == FORM_VAR)
             memcpy(raw, &refs[var++], sizeof(*refs));
         else if (is_null)
             memset(raw, 0, layout->width);
         else
             raw_store(layout, values[i], raw);
     }
+}
+
+/* All values as they fit their columns: the given ones, or, when some have to be changed, copies.
+ */
+static enum err values_fit(const struct fragment *fragment, const struct value *values,
+                           struct value copies[SCHEMA_COLUMNS_MAX], const struct value **ret_fitted)
+{
+    const struct value *fitted = values;
+    for (uint32_t i = 0; i < fragment->column_count; i++) {
+        const struct column_layout *layout = &fragment->layouts[i];
+        if (layout->is_plain && values[i].kind == layout->kind) {
+            if (values[i].u - layout->min > layout->span) return ERR_OUT_OF_RANGE;
+            continue;
+        }
+        struct value value;
+        enum err err = value_fit(&fragment->table->columns[i], values[i], &value);
+        if (err) return err;
+        if (value.kind == values[i].kind && value.size == values[i].size &&
+            value.u == values[i].u && value.scale == values[i].scale)
+            continue;
+        if (fitted == values) memcpy(copies, values, fragment->column_count * sizeof(*copies));
+        fitted = copies;
+        copies[i] = value;
+    }
+    *ret_fitted = fitted;
+    return ERR_NONE;
 }
 
 /* Into a free slot. ERR_EXISTS (only where the primary key is a tree alone): *ret_row has the key.
@@ -428,11 +463,10 @@ enum err fragment_insert(struct fragment *fragment, struct change_set *changes,
     if (err) return err;
     /* The bucket is on its way while the values are checked. */
     if (fragment->hash) hash_index_prefetch(fragment->hash, key.hash);
-    struct value fitted[SCHEMA_COLUMNS_MAX];
-    for (uint32_t i = 0; i < fragment->column_count; i++) {
-        err = fragment_fit(fragment, i, values[i], &fitted[i]);
-        if (err) return err;
-    }
+    struct value copies[SCHEMA_COLUMNS_MAX];
+    const struct value *fitted;
+    err = values_fit(fragment, values, copies, &fitted);
+    if (err) return err;
     uint32_t row;
     bool exists = fragment->hash && primary_find(fragment, &key, &row) == ERR_NONE;
     if (!exists) {

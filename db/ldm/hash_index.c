@@ -82,8 +82,9 @@ MUST_USE enum err hash_index_create(const struct hash_index_config *config,
     if (!index) return ERR_NO_MEMORY;
     index->config = *config;
     if (config->memory) *config->memory += sizeof *index;
-    hash_pool_init(&index->buckets, sizeof(struct bucket), SEGMENT_SHIFT, config->memory);
-    hash_pool_init(&index->units, sizeof(struct unit), UNIT_SEGMENT_SHIFT, config->memory);
+    hash_pool_init(&index->buckets, sizeof(struct bucket), SEGMENT_SHIFT, config->memory,
+                   config->pages);
+    hash_pool_init(&index->units, sizeof(struct unit), UNIT_SEGMENT_SHIFT, config->memory, NULL);
     *ret_index = index;
     return ERR_NONE;
 }

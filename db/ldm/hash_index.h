@@ -14,11 +14,13 @@
 #include "base/err.h"
 
 struct hash_index;
+struct page_pool;
 
 struct hash_index_config {
     uint64_t (*hash_of)(const void *context, uint32_t row); /* for splits */
     const void *context;
     uint64_t *memory;
+    struct page_pool *pages; /* gives the memory of buckets once there are many; NULL: malloc */
 };
 
 MUST_USE enum err hash_index_create(const struct hash_index_config *config,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "db/ldm/ldm.h"
 
 enum { LINE_SIZE = 64, FIRST_ELEMENTS = 2 };
 
@@ -40,17 +41,36 @@ static uint64_t capacity(const struct hash_pool *pool)
     return (uint64_t)pool->segment_count << pool->shift;
 }
 
-void hash_pool_init(struct hash_pool *pool, uint32_t element_size, uint32_t shift, uint64_t *memory)
+/* A segment but the first. */
+static uint8_t *segment_take(struct hash_pool *pool)
 {
-    *pool = (struct hash_pool){.element_size = element_size, .shift = shift, .memory = memory};
+    size_t size = (size_t)pool->element_size << pool->shift;
+    if (!pool->pages) return take(pool, size);
+    return page_pool_alloc(pool->pages, (uint32_t)size, pool->memory);
+}
+
+static void segment_give(struct hash_pool *pool, uint32_t segment)
+{
+    size_t size = segment_size(pool, segment);
+    if (segment && pool->pages)
+        page_pool_free(pool->pages, pool->segments[segment], (uint32_t)size, pool->memory);
+    else
+        give(pool, pool->segments[segment], size);
+}
+
+void hash_pool_init(struct hash_pool *pool, uint32_t element_size, uint32_t shift, uint64_t *memory,
+                    struct page_pool *pages)
+{
+    *pool = (struct hash_pool){
+        .element_size = element_size, .shift = shift, .memory = memory, .pages = pages};
 }
 
 void hash_pool_fini(struct hash_pool *pool)
 {
     for (uint32_t i = 0; i < pool->segment_count; i++)
-        give(pool, pool->segments[i], segment_size(pool, i));
+        segment_give(pool, i);
     give(pool, pool->segments, pool->segment_capacity * sizeof *pool->segments);
-    hash_pool_init(pool, pool->element_size, pool->shift, pool->memory);
+    hash_pool_init(pool, pool->element_size, pool->shift, pool->memory, pool->pages);
 }
 
 static bool grow_first(struct hash_pool *pool)
@@ -90,7 +110,7 @@ bool hash_pool_reach(struct hash_pool *pool, uint32_t number)
     uint32_t pointers = first ? 1 : pool->segment_count + 1;
     if (pool->segment_capacity < pointers && !grow_pointers(pool)) return false;
     if (first) return grow_first(pool);
-    uint8_t *segment = take(pool, (size_t)pool->element_size << pool->shift);
+    uint8_t *segment = segment_take(pool);
     if (!segment) return false;
     pool->segments[pool->segment_count++] = segment;
     return true;
@@ -100,6 +120,6 @@ void hash_pool_trim(struct hash_pool *pool, uint32_t count)
 {
     while (pool->segment_count > 2 && count <= (pool->segment_count - 2) << pool->shift) {
         pool->segment_count--;
-        give(pool, pool->segments[pool->segment_count], segment_size(pool, pool->segment_count));
+        segment_give(pool, pool->segment_count);
     }
 }

@@ -173,6 +173,7 @@ enum err fragment_indexes_create(struct fragment *fragment)
         .hash_of = tree_hash_of,
         .context = fragment,
         .memory = &fragment->ldm->memory.indexes,
+        .pages = &fragment->ldm->pages,
     };
     return hash_index_create(&config, &fragment->hash);
 }
@@ -204,7 +205,21 @@ enum err primary_key_make(const struct fragment *fragment, const struct value *v
 struct primary_match {
     const struct fragment *fragment;
     const struct primary_key *key;
+    const uint16_t *ahead; /* columns that are read when it matches */
+    uint32_t ahead_count;
 };
+
+/* A candidate is nearly always the row: what is read of it lies in as many cache lines, and is
+ * fetched while the key is. */
+static inline void match_ahead(const struct primary_match *match, const struct page *page,
+                               uint32_t slot)
+{
+    if (!match->ahead_count) return;
+    const struct column_layout *layouts = match->fragment->layouts;
+    __builtin_prefetch(&page_live(page)[slot / 64]);
+    for (uint32_t i = 0; i < match->ahead_count; i++)
+        __builtin_prefetch(page_raw(page, &layouts[match->ahead[i]], slot));
+}
 
 static bool match_integer(const void *context, uint32_t row)
 {
@@ -217,10 +232,11 @@ static bool match_u64(const void *context, uint32_t row)
 {
     const struct primary_match *match = context;
     const struct fragment *fragment = match->fragment;
-    uint16_t column = fragment->table->indexes[0].columns[0];
+    uint16_t column = fragment->indexes[0]->columns[0];
+    const struct page *page = row_page(fragment, row);
+    match_ahead(match, page, row_slot(row));
     uint64_t value;
-    memcpy(&value, page_raw(row_page(fragment, row), &fragment->layouts[column], row_slot(row)),
-           sizeof(value));
+    memcpy(&value, page_raw(page, &fragment->layouts[column], row_slot(row)), sizeof(value));
     return value == match->key->values[0].u;
 }
 
@@ -248,9 +264,20 @@ static bool match_values(const void *context, uint32_t row)
 enum err primary_find(const struct fragment *fragment, const struct primary_key *key,
                       uint32_t *ret_row)
 {
+    return primary_find_ahead(fragment, key, NULL, 0, ret_row);
+}
+
+enum err primary_find_ahead(const struct fragment *fragment, const struct primary_key *key,
+                            const uint16_t *columns, uint32_t count, uint32_t *ret_row)
+{
     const struct index *primary = fragment->indexes[0];
-    if (!fragment->hash) return btree_find(primary->tree, key->bytes, key->size, ret_row);
-    struct primary_match match = {.fragment = fragment, .key = key};
+    if (!fragment->hash) {
+        enum err err = btree_find(primary->tree, key->bytes, key->size, ret_row);
+        if (!err && count > 2) fragment_prefetch_row(fragment, *ret_row, columns, count);
+        return err;
+    }
+    struct primary_match match = {
+        .fragment = fragment, .key = key, .ahead = columns, .ahead_count = count};
     bool (*matches)(const void *, uint32_t) = match_values;
     if (fragment->hash_by_integer)
         matches =
@@ -270,18 +297,46 @@ enum err hash_find_normalized(const struct fragment *fragment, const uint8_t *by
     return hash_index_find(fragment->hash, hash, match_key, &match, ret_row);
 }
 
-void fragment_prefetch(const struct fragment *fragment, const struct value *key)
+static bool key_ready(const struct fragment *fragment, const struct value *key,
+                      struct primary_key *ret_ready)
 {
     const struct index *primary = fragment->indexes[0];
     struct value values[SCHEMA_KEY_COLUMNS_MAX];
     for (uint32_t i = 0; i < primary->column_count; i++)
-        if (fragment_fit(fragment, primary->columns[i], key[i], &values[i])) return;
+        if (fragment_fit(fragment, primary->columns[i], key[i], &values[i])) return false;
+    return primary_key_make(fragment, values, ret_ready) == ERR_NONE;
+}
+
+void fragment_prefetch(const struct fragment *fragment, const struct value *key)
+{
     struct primary_key ready;
-    if (primary_key_make(fragment, values, &ready)) return;
+    if (!key_ready(fragment, key, &ready)) return;
     if (fragment->hash)
         hash_index_prefetch(fragment->hash, ready.hash);
     else
-        btree_prefetch(primary->tree, ready.bytes, ready.size);
+        btree_prefetch(fragment->indexes[0]->tree, ready.bytes, ready.size);
+}
+
+/* The first candidate is nearly always the row. */
+static bool match_first(const void *context, uint32_t row)
+{
+    const struct primary_match *match = context;
+    const struct fragment *fragment = match->fragment;
+    const struct page *page = row_page(fragment, row);
+    uint16_t key_column = fragment->indexes[0]->columns[0];
+    __builtin_prefetch(page_raw(page, &fragment->layouts[key_column], row_slot(row)));
+    match_ahead(match, page, row_slot(row));
+    return true;
+}
+
+void fragment_prefetch_found(const struct fragment *fragment, const struct value *key,
+                             const uint16_t *columns, uint32_t count)
+{
+    struct primary_key ready;
+    if (!fragment->hash || !key_ready(fragment, key, &ready)) return;
+    struct primary_match match = {.fragment = fragment, .ahead = columns, .ahead_count = count};
+    uint32_t row;
+    (void)!hash_index_find(fragment->hash, ready.hash, match_first, &match, &row);
 }
 
 enum err indexes_insert(struct fragment *fragment, uint32_t row, const struct primary_key *key,

@@ -21,8 +21,8 @@ enum err ldm_create(uint64_t memory_max, struct ldm **ret_ldm)
     if (!ldm) return ERR_NO_MEMORY;
     ldm->memory_max = memory_max;
     ldm->pin_min = TS_UNCOMMITTED;
-    page_pool_init(&ldm->pages, &ldm->memory.pages);
-    undo_pool_init(&ldm->undo, &ldm->memory.versions);
+    page_pool_init(&ldm->pages);
+    undo_pool_init(&ldm->undo, &ldm->memory.versions, &ldm->pages);
     *ret_ldm = ldm;
     return ERR_NONE;
 }
@@ -32,8 +32,8 @@ void ldm_destroy(struct ldm *ldm)
     if (!ldm) return;
     while (ldm->partitions)
         partition_destroy(ldm->partitions);
-    page_pool_fini(&ldm->pages);
     undo_pool_fini(&ldm->undo);
+    page_pool_fini(&ldm->pages);
     mem_free(&ldm->memory.versions, ldm->queue);
     mem_free(&ldm->memory.other, ldm->pins);
     free(ldm);

@@ -38,9 +38,9 @@ void *mem_zalloc(uint64_t *counter, size_t size);
 void *mem_realloc(uint64_t *counter, void *bytes, size_t size);
 void mem_free(uint64_t *counter, void *bytes); /* NULL is allowed */
 
-/* The memory of pages: carved from large extents that ask for huge pages, recycled by size. */
+/* The memory of pages, and of what else is read at random: carved from large extents that ask for
+ * huge pages, recycled by size. */
 struct page_pool {
-    uint64_t *counter;
     uint8_t *next; /* of the newest extent's rest */
     uint8_t *end;
     struct page_extent *extents; /* extent_count of them */
@@ -48,11 +48,12 @@ struct page_pool {
     uint32_t extent_count;
     uint32_t bin_count;
 };
-void page_pool_init(struct page_pool *pool, uint64_t *counter);
+void page_pool_init(struct page_pool *pool);
 void page_pool_fini(struct page_pool *pool);
-/* Contents undefined. size is a multiple of 64. NULL when there is no memory. */
-uint8_t *page_pool_alloc(struct page_pool *pool, uint32_t size);
-void page_pool_free(struct page_pool *pool, uint8_t *bytes, uint32_t size);
+/* Contents undefined. size is a multiple of 64, of which there are few different ones. The counter
+ * may be NULL. NULL when there is no memory. */
+uint8_t *page_pool_alloc(struct page_pool *pool, uint32_t size, uint64_t *counter);
+void page_pool_free(struct page_pool *pool, uint8_t *bytes, uint32_t size, uint64_t *counter);
 
 /* ---- undo.c: records of what rows were ---- */
 
@@ -80,18 +81,24 @@ _Static_assert(sizeof(struct undo) == 32, "two units");
 
 enum { UNDO_UNIT = 16, UNDO_CHUNK_SHIFT = 12, UNDO_UNITS_MAX = 640 };
 
-/* Records are named by 32-bit references: chunk and unit. Freed ones are reused by size. */
+/* Records are named by 32-bit references: chunk and unit. Freed ones are reused by size; chunks
+ * without records are given back. */
 struct undo_pool {
     uint64_t *counter;
-    uint8_t **chunks;
+    struct page_pool *pages; /* where chunks come from */
+    uint8_t **chunks;        /* by number; NULL: without memory */
+    struct undo_chunk *states;
     uint32_t chunk_count;
     uint32_t chunk_capacity;
-    uint32_t chunk; /* allocated from, at unit `next` */
-    uint32_t next;
+    uint32_t chunk;       /* carved from, at unit `next`; UINT32_MAX: none */
+    uint32_t next;        /* CHUNK_UNITS: full */
+    uint32_t blank;       /* list of chunks with memory that are not carved yet, by number + 1 */
+    uint32_t blank_count; /* of them */
+    uint32_t bare;        /* list of numbers without memory, + 1 */
     uint64_t live_count;
     uint32_t free_lists[UNDO_UNITS_MAX + 1];
 };
-void undo_pool_init(struct undo_pool *pool, uint64_t *counter);
+void undo_pool_init(struct undo_pool *pool, uint64_t *counter, struct page_pool *pages);
 void undo_pool_fini(struct undo_pool *pool);
 /* The record's reference; 0 when there is no memory. size counts the header. */
 uint32_t undo_alloc(struct undo_pool *pool, uint32_t size);
@@ -216,8 +223,12 @@ struct column_layout {
     uint8_t kind;         /* enum value_kind */
     uint8_t scale;
     bool is_plain; /* an integer column: fits when its kind is right and value - min <= span */
+    bool is_word;  /* a number that is never NULL: 8 bytes from its first on, masked and extended */
     uint64_t min;
     uint64_t span;
+    uint64_t mask;
+    uint64_t sign;     /* the number's sign bit, of signed ones narrower than 64 */
+    struct value head; /* a value of the column, but for the number */
 };
 
 /* A variable value outside the page. */
@@ -538,6 +549,9 @@ MUST_USE enum err primary_key_make(const struct fragment *fragment, const struct
 /* The row in the primary index: live or dead. ERR_NOT_FOUND. */
 MUST_USE enum err primary_find(const struct fragment *fragment, const struct primary_key *key,
                                uint32_t *ret_row);
+/* The same, with these columns and what tells whether the row is there fetched ahead. */
+MUST_USE enum err primary_find_ahead(const struct fragment *fragment, const struct primary_key *key,
+                                     const uint16_t *columns, uint32_t count, uint32_t *ret_row);
 /* The same through the hash index, by the normalized key alone. */
 MUST_USE enum err hash_find_normalized(const struct fragment *fragment, const uint8_t *bytes,
                                        uint32_t size, uint32_t *ret_row);

@@ -73,9 +73,9 @@ void mem_free(uint64_t *counter, void *bytes)
     free(bytes);
 }
 
-void page_pool_init(struct page_pool *pool, uint64_t *counter)
+void page_pool_init(struct page_pool *pool)
 {
-    *pool = (struct page_pool){.counter = counter};
+    *pool = (struct page_pool){0};
 }
 
 void page_pool_fini(struct page_pool *pool)
@@ -84,7 +84,7 @@ void page_pool_fini(struct page_pool *pool)
         munmap(pool->extents[i].bytes, pool->extents[i].size);
     free(pool->extents);
     free(pool->bins);
-    page_pool_init(pool, pool->counter);
+    page_pool_init(pool);
 }
 
 /* Maps size bytes aligned to huge pages. NULL when there is no memory. */
@@ -127,7 +127,7 @@ static struct page_bin *bin_find(const struct page_pool *pool, uint32_t size)
     return NULL;
 }
 
-uint8_t *page_pool_alloc(struct page_pool *pool, uint32_t size)
+uint8_t *page_pool_alloc(struct page_pool *pool, uint32_t size, uint64_t *counter)
 {
     struct page_bin *bin = bin_find(pool, size);
     if (!bin) {
@@ -151,15 +151,15 @@ uint8_t *page_pool_alloc(struct page_pool *pool, uint32_t size)
         bytes = pool->next;
         pool->next += size;
     }
-    *pool->counter += size;
+    if (counter) *counter += size;
     return bytes;
 }
 
-void page_pool_free(struct page_pool *pool, uint8_t *bytes, uint32_t size)
+void page_pool_free(struct page_pool *pool, uint8_t *bytes, uint32_t size, uint64_t *counter)
 {
     struct page_bin *bin = bin_find(pool, size);
     ASSERT(bin);
-    *pool->counter -= size;
+    if (counter) *counter -= size;
     struct page_spare *spare = (struct page_spare *)(void *)bytes;
     if (bin->warm_count < BIN_WARM_MAX) {
         spare->next = bin->warm;

@@ -64,6 +64,9 @@ static void layout_fill(const struct column_def *column, struct column_layout *l
     layout->scale = column->type == TYPE_DECIMAL ? column->scale : 0;
     layout->width = (uint16_t)(width ? width : sizeof(uint32_t));
     if (layout->form <= FORM_U64) layout->shift = (uint8_t)(64 - 8 * width);
+    layout->mask = UINT64_MAX >> layout->shift;
+    if (layout->form < FORM_I64) layout->sign = UINT64_C(1) << (8 * width - 1);
+    layout->head = (struct value){.kind = layout->kind, .scale = layout->scale};
     layout->is_plain = column->type >= TYPE_TINYINT && column->type <= TYPE_BIGINT_UNSIGNED;
     if (!layout->is_plain) return;
     uint32_t bits = 8 * width;
@@ -90,6 +93,7 @@ enum err fragment_layout(struct fragment *fragment)
         struct column_layout *layout = &fragment->layouts[i];
         layout_fill(&table->columns[i], layout);
         if (layout->form == FORM_VAR) fragment->var_columns[fragment->var_count++] = (uint16_t)i;
+        layout->is_word = layout->form <= FORM_F64 && !table->columns[i].nullable;
         if (!table->columns[i].nullable) continue;
         layout->null_offset = offset;
         offset += PAGE_WORDS * (uint32_t)sizeof(uint64_t);
@@ -103,6 +107,8 @@ enum err fragment_layout(struct fragment *fragment)
             if (layout->width >= 4) offset += COLUMN_SKEW;
         }
     }
+    /* Numbers of any width are read as 8 bytes. */
+    offset += (uint32_t)sizeof(uint64_t);
     fragment->page_size = (offset + CACHE_LINE - 1) & ~(uint32_t)(CACHE_LINE - 1);
     return ERR_NONE;
 }
@@ -129,7 +135,7 @@ static enum err page_map(struct fragment *fragment, struct page *page)
     struct ldm *ldm = fragment->ldm;
     enum err err = ldm_check_space(ldm, fragment->page_size);
     if (err) return err;
-    page->bytes = page_pool_alloc(&ldm->pages, fragment->page_size);
+    page->bytes = page_pool_alloc(&ldm->pages, fragment->page_size, &ldm->memory.pages);
     if (!page->bytes) return ERR_NO_MEMORY;
     /* Undo references, live bits and null bits; the columns are written before they are read. */
     size_t size = FRAGMENT_PAGE_ROWS * sizeof(uint32_t) + PAGE_WORDS * sizeof(uint64_t);
@@ -145,7 +151,8 @@ static void page_unmap(struct fragment *fragment, struct page *page)
 {
     ASSERT_SLOW(page->used_count == 0 && page->undo_count == 0);
     page_heap_fini(fragment, page);
-    page_pool_free(&fragment->ldm->pages, page->bytes, fragment->page_size);
+    page_pool_free(&fragment->ldm->pages, page->bytes, fragment->page_size,
+                   &fragment->ldm->memory.pages);
     page->bytes = NULL;
 }
 
@@ -255,7 +262,8 @@ void fragment_pages_destroy(struct fragment *fragment)
         struct page *page = &fragment->pages[i];
         if (!page->bytes) continue;
         page_heap_fini(fragment, page);
-        page_pool_free(&fragment->ldm->pages, page->bytes, fragment->page_size);
+        page_pool_free(&fragment->ldm->pages, page->bytes, fragment->page_size,
+                       &fragment->ldm->memory.pages);
     }
     mem_free(&fragment->ldm->memory.pages, fragment->pages);
     fragment->pages = NULL;
@@ -286,6 +294,30 @@ struct value fragment_value(const struct fragment *fragment, uint32_t row, uint1
     return row_value(fragment, row, column);
 }
 
+bool fragment_values(const struct fragment *fragment, uint32_t row, const uint16_t *columns,
+                     uint32_t count, struct value *values)
+{
+    const struct page *page = row_page(fragment, row);
+    uint32_t slot = row_slot(row);
+    bool strings = false;
+    const uint8_t *bytes = page->bytes;
+    const struct column_layout *layouts = fragment->layouts;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct column_layout *layout = &layouts[columns[i]];
+        const uint8_t *raw = bytes + layout->offset + (size_t)slot * layout->width;
+        if (__builtin_expect(!layout->is_word, 0)) {
+            values[i] = page_value(page, layout, raw, page_is_null(page, layout, slot));
+            strings |= values[i].kind == KIND_STR;
+            continue;
+        }
+        uint64_t bits;
+        memcpy(&bits, raw, sizeof(bits));
+        memcpy(&values[i], &layout->head, sizeof(values[i]));
+        values[i].u = ((bits & layout->mask) ^ layout->sign) - layout->sign;
+    }
+    return strings;
+}
+
 void fragment_prefetch_row(const struct fragment *fragment, uint32_t row, const uint16_t *columns,
                            uint32_t count)
 {
@@ -293,4 +325,21 @@ void fragment_prefetch_row(const struct fragment *fragment, uint32_t row, const 
     uint32_t slot = row_slot(row);
     for (uint32_t i = 0; i < count; i++)
         __builtin_prefetch(page_raw(page, &fragment->layouts[columns[i]], slot));
+}
+
+void fragment_prefetch_parts(const struct fragment *fragment, uint32_t row, const uint16_t *columns,
+                             uint32_t count)
+{
+    const struct page *page = row_page(fragment, row);
+    uint32_t slot = row_slot(row);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct column_layout *layout = &fragment->layouts[columns[i]];
+        if (layout->form != FORM_VAR || page_is_null(page, layout, slot)) continue;
+        uint32_t ref;
+        uint32_t size;
+        memcpy(&ref, page_raw(page, layout, slot), sizeof(ref));
+        const uint8_t *bytes = page_var(page, ref, &size);
+        __builtin_prefetch(bytes);
+        if (size) __builtin_prefetch(bytes + size - 1);
+    }
 }

@@ -133,14 +133,30 @@ MUST_USE enum err change_set_replay(struct change_set *changes, struct reader *r
  */
 MUST_USE enum err fragment_find(const struct fragment *fragment, const struct change_set *own,
                                 const struct value *key, uint32_t *ret_row);
+/* The same, for a caller who will read these columns of the row next: their cache misses overlap
+ * with that of the key. */
+MUST_USE enum err fragment_find_ahead(const struct fragment *fragment, const struct change_set *own,
+                                      const struct value *key, const uint16_t *columns,
+                                      uint32_t count, uint32_t *ret_row);
+/* The columns in place, into values. True: there are strings among them, which are borrowed until
+ * the next change of the fragment. */
+bool fragment_values(const struct fragment *fragment, uint32_t row, const uint16_t *columns,
+                     uint32_t count, struct value *values);
 /* The column in place. Borrowed until the next change of the fragment. */
 struct value fragment_value(const struct fragment *fragment, uint32_t row, uint16_t column);
 /* Hints the caches that these columns of the row will be read or changed soon: their misses then
  * overlap. */
 void fragment_prefetch_row(const struct fragment *fragment, uint32_t row, const uint16_t *columns,
                            uint32_t count);
-/* Hints the caches that the row with this key will be looked up soon. */
+/* The same of the bytes that strings among these columns have outside the row, once the columns
+ * themselves have come. */
+void fragment_prefetch_parts(const struct fragment *fragment, uint32_t row, const uint16_t *columns,
+                             uint32_t count);
+/* Hints the caches that the row with this key will be looked up soon; and, once that has come, that
+ * these columns of it will be read. */
 void fragment_prefetch(const struct fragment *fragment, const struct value *key);
+void fragment_prefetch_found(const struct fragment *fragment, const struct value *key,
+                             const uint16_t *columns, uint32_t count);
 /* As of ts: is there a version? Its column? Uncommitted changes are not seen. Borrowed until the
  * next change of the fragment or collection. */
 bool fragment_visible_at(const struct fragment *fragment, uint32_t row, uint64_t ts);

@@ -91,6 +91,8 @@ static enum err workers_prepare(struct node *node)
         two_phase_start(worker);
         flush_start(worker);
         status_start(worker);
+        info_start(worker);
+        links_start(worker);
         enum err err = checkpointer_start(worker);
         if (!err) err = ddl_start(worker);
         if (err) return err;
@@ -111,6 +113,7 @@ enum err node_create(const struct node_config *config, struct node **ret_node, s
     struct node *node = calloc(1, sizeof(*node));
     if (!node) return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
     pthread_mutex_init(&node->mutex, NULL);
+    catalogs_init(&node->catalogs);
     node->config = *config;
     node->env = config->env;
     node->worker_count = config->worker_count;
@@ -197,6 +200,8 @@ static void workers_stop(struct node *node)
         struct worker *worker = node->workers[i];
         if (!worker) continue;
         if (worker->ddl) flush_stop(worker); /* all were started, up to here */
+        links_destroy(worker->links);
+        worker->links = NULL;
         while (worker->module_count)
             node->config.modules[--worker->module_count]->stop(worker);
         two_phase_stop(worker);
@@ -205,12 +210,6 @@ static void workers_stop(struct node *node)
         snapshot_stop(worker);
     }
 }
-
-struct catalog_holder {
-    struct catalog_holder *next;
-    struct catalog *catalog;
-    uint32_t refs; /* one is the publication's */
-};
 
 void node_destroy(struct node *node)
 {
@@ -231,12 +230,8 @@ void node_destroy(struct node *node)
         mailbox_fini(&endpoint->mailbox);
         free(endpoint);
     }
-    while (node->catalogs) {
-        struct catalog_holder *holder = node->catalogs;
-        node->catalogs = holder->next;
-        catalog_destroy(holder->catalog);
-        free(holder);
-    }
+    catalogs_fini(&node->catalogs);
+    listeners_destroy(node);
     pthread_mutex_destroy(&node->mutex);
     free(node);
 }
@@ -302,17 +297,19 @@ enum err node_post(struct node *node, uint16_t index, void (*fn)(void *context),
 }
 
 enum err node_watch(struct node *node, uint16_t index, int fd, bool (*ready)(void *context),
-                    void *context)
+                    void *context, const uint32_t *found)
 {
     struct watch *watch = malloc(sizeof(*watch));
     if (!watch) return ERR_NO_MEMORY;
     struct worker *worker = node->workers[index];
-    *watch = (struct watch){.worker = worker, .fd = fd, .ready = ready, .context = context};
+    *watch = (struct watch){
+        .worker = worker, .fd = fd, .ready = ready, .context = context, .found = found};
     pthread_mutex_lock(&node->mutex);
     watch->next = node->watches;
     node->watches = watch;
     pthread_mutex_unlock(&node->mutex);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = watch};
+    /* One request wakes one worker where several watch the same source. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = watch};
     if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0) return ERR_NONE;
     node_unwatch(node, watch);
     return ERR_IO;
@@ -320,6 +317,7 @@ enum err node_watch(struct node *node, uint16_t index, int fd, bool (*ready)(voi
 
 void node_unwatch(struct node *node, struct watch *watch)
 {
+    if (watch->worker->hot == watch) watch->worker->hot = NULL;
     epoll_ctl(watch->worker->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
     pthread_mutex_lock(&node->mutex);
     struct watch **link = &node->watches;
@@ -396,43 +394,17 @@ void node_endpoint_close(struct node *node, struct endpoint *endpoint)
 
 const struct catalog *node_catalog_acquire(struct node *node)
 {
-    pthread_mutex_lock(&node->mutex);
-    struct catalog_holder *holder = node->catalogs;
-    holder->refs++;
-    pthread_mutex_unlock(&node->mutex);
-    return holder->catalog;
-}
-
-static void holder_release(struct node *node, const struct catalog *catalog)
-{
-    struct catalog_holder **link = &node->catalogs;
-    while ((*link)->catalog != catalog)
-        link = &(*link)->next;
-    struct catalog_holder *holder = *link;
-    if (--holder->refs) return;
-    *link = holder->next;
-    catalog_destroy(holder->catalog);
-    free(holder);
+    return catalogs_acquire(&node->catalogs);
 }
 
 void node_catalog_release(struct node *node, const struct catalog *catalog)
 {
-    pthread_mutex_lock(&node->mutex);
-    holder_release(node, catalog);
-    pthread_mutex_unlock(&node->mutex);
+    catalogs_release(&node->catalogs, catalog);
 }
 
 enum err node_catalog_publish(struct node *node, struct catalog *catalog)
 {
-    struct catalog_holder *holder = malloc(sizeof(*holder));
-    if (!holder) return ERR_NO_MEMORY;
-    pthread_mutex_lock(&node->mutex);
-    const struct catalog *old = node->catalogs ? node->catalogs->catalog : NULL;
-    *holder = (struct catalog_holder){.next = node->catalogs, .catalog = catalog, .refs = 1};
-    node->catalogs = holder;
-    if (old) holder_release(node, old);
-    pthread_mutex_unlock(&node->mutex);
-    return ERR_NONE;
+    return catalogs_publish(&node->catalogs, catalog);
 }
 
 /* ---- health ---- */

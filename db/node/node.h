@@ -14,9 +14,11 @@
 #include "base/diag.h"
 #include "base/err.h"
 #include "db/ldm/redo.h"
+#include "db/node/catalogs.h"
 #include "db/node/env.h"
 #include "db/node/mailbox.h"
 #include "db/node/worker.h"
+#include "rdma/port.h"
 
 enum { NODE_MODULES_MAX = 4 };
 
@@ -34,6 +36,10 @@ struct node_config {
     void (*progress)(void *context, const char *what, uint64_t done, uint64_t total);
     void *progress_context;
     const struct worker_module *modules[NODE_MODULES_MAX]; /* up to the first NULL */
+    enum port_spin spin;                                   /* of links with other processes */
+    /* The simulated network that links go through: worker w is its node sim_net_node + w. */
+    struct sim_net *sim_net;
+    uint32_t sim_net_node;
     /* The simulator's network: gets every signal instead of the destination's mailbox; it calls
      * node_deliver later. NULL: delivery is at once. */
     void (*transport)(void *context, struct signal *signal);
@@ -58,7 +64,7 @@ struct endpoint {
     struct endpoint *next_bound; /* the worker's list */
 };
 
-struct catalog_holder;
+struct listeners;
 struct watch;
 
 struct node {
@@ -82,8 +88,10 @@ struct node {
     /* Of redo since the worker's last checkpoint began; each written by its worker only. */
     atomic_uint_fast64_t log_bytes[WORKERS_MAX];
 
-    pthread_mutex_t mutex;           /* guards what follows */
-    struct catalog_holder *catalogs; /* newest first: the published one */
+    struct catalogs catalogs;
+    _Atomic(struct listeners *) listeners; /* listen.c; NULL: nobody listens */
+
+    pthread_mutex_t mutex; /* guards what follows */
     struct watch *watches;
     uint32_t endpoint_count;
     uint64_t client_next;
@@ -116,10 +124,11 @@ void node_deliver(struct node *node, struct signal *signal); /* behind the trans
 /* Calls fn(context) once on the worker's thread. Any thread. ERR_NO_MEMORY. */
 MUST_USE enum err node_post(struct node *node, uint16_t worker, void (*fn)(void *context),
                             void *context);
-/* Calls ready(context) on the worker's thread whenever fd is readable, until it returns false. Any
- * thread. ERR_NO_MEMORY, ERR_IO. */
+/* Calls ready(context) on the worker's thread whenever fd is readable, until it returns false. With
+ * `found`, which counts what ready has found, also without being told, while that pays. Any thread.
+ * ERR_NO_MEMORY, ERR_IO. */
 MUST_USE enum err node_watch(struct node *node, uint16_t worker, int fd,
-                             bool (*ready)(void *context), void *context);
+                             bool (*ready)(void *context), void *context, const uint32_t *found);
 
 /* An endpoint with a client id never used before; bound to the worker when that is not NULL (then
  * on its thread). ERR_NO_MEMORY, ERR_BUSY. */

@@ -48,34 +48,72 @@ rollback:
     return err;
 }
 
+/* Commits what the program did, or takes it back. */
+static enum err program_end(struct worker *worker, enum err err, uint64_t *ret_commit_ts)
+{
+    *ret_commit_ts = 0;
+    if (err)
+        change_set_rollback(worker->changes);
+    else
+        err = worker_commit(worker, worker->changes, ret_commit_ts);
+    worker->counters.programs++;
+    if (err) worker->counters.programs_failed++;
+    return err;
+}
+
 void worker_run_program(struct worker *worker, const void *bytes, size_t size, struct buf *reply,
                         enum err *ret_err, uint64_t *ret_commit_ts)
 {
     size_t at = reply->size;
     uint8_t failed_step = 0;
-    uint64_t commit_ts = 0;
+    uint64_t commit_ts;
     program_reply_begin(reply);
     arena_reset(&worker->arena);
     struct reader reader = reader_of(bytes, size);
     struct program_decoded program;
     enum err err = program_decode(&reader, worker->catalog, &worker->arena, &program);
-    if (!err) {
+    if (!err)
         err = execute_program(&worker->executor, &program, worker->changes, reply, &failed_step);
-        if (err)
-            change_set_rollback(worker->changes);
-        else
-            err = worker_commit(worker, worker->changes, &commit_ts);
-    }
-    worker->counters.programs++;
-    if (err) {
-        worker->counters.programs_failed++;
-        if (reply->size > at + PROGRAM_REPLY_HEADER_SIZE)
-            reply->size = at + PROGRAM_REPLY_HEADER_SIZE;
-    }
+    err = program_end(worker, err, &commit_ts);
+    if (err && reply->size > at + PROGRAM_REPLY_HEADER_SIZE)
+        reply->size = at + PROGRAM_REPLY_HEADER_SIZE;
     if (reply->size >= at + PROGRAM_REPLY_HEADER_SIZE)
         program_reply_end(reply, at, err, failed_step, commit_ts);
     *ret_err = err;
     *ret_commit_ts = commit_ts;
+}
+
+static enum err run_directly(struct worker *worker, const struct program_decoded *program,
+                             struct program_reply *reply, enum err err)
+{
+    uint8_t failed_step = 0;
+    uint64_t commit_ts;
+    program_reply_clear(reply);
+    if (!err)
+        err = execute_program_directly(&worker->executor, program, worker->changes, reply,
+                                       &failed_step);
+    err = program_end(worker, err, &commit_ts);
+    enum err outcome = program_reply_finish(reply, err, failed_step, commit_ts);
+    /* It is committed, but there is no memory to say what it gave. */
+    if (outcome && commit_ts) outcome = reply->err = ERR_OUTCOME_UNKNOWN;
+    return outcome;
+}
+
+enum err worker_run_decoded(struct worker *worker, const struct program_decoded *program,
+                            struct program_reply *reply)
+{
+    arena_reset(&worker->arena);
+    return run_directly(worker, program, reply, ERR_NONE);
+}
+
+enum err worker_run_directly(struct worker *worker, const void *bytes, size_t size,
+                             struct program_reply *reply)
+{
+    arena_reset(&worker->arena);
+    struct reader reader = reader_of(bytes, size);
+    struct program_decoded program;
+    enum err err = program_decode(&reader, worker->catalog, &worker->arena, &program);
+    return run_directly(worker, &program, reply, err);
 }
 
 void worker_answer_program(struct worker *worker, struct signal *signal, const void *reply,

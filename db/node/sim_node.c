@@ -129,6 +129,8 @@ enum err sim_node_create(const struct sim_node_config *config, struct sim_node *
         .checkpoint_interval_ns = 1000000,
         .memory_max = config->memory_max,
         .query_memory_max = 64u << 20,
+        .sim_net = config->net,
+        .sim_net_node = config->net_node,
         .transport = transport,
         .transport_context = self,
     };

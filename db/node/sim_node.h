@@ -18,6 +18,8 @@ struct sim_node_config {
     uint32_t flush_interval_ms;
     uint64_t checkpoint_log_bytes;
     uint64_t memory_max;
+    struct sim_net *net; /* for links with simulated clients; NULL: none */
+    uint32_t net_node;   /* worker 0's number in it; the others follow */
     const struct worker_module *modules[NODE_MODULES_MAX];
 };
 

@@ -9,9 +9,8 @@ static void put_counter(struct buf *buf, const char *name, uint64_t value)
     buf_printf(buf, "%s\"%s\": %llu", first ? "" : ", ", name, (unsigned long long)value);
 }
 
-/* A table name as a JSON string: only ", \ and control characters need care, and names have no
- * control ones. */
-static void put_text(struct buf *buf, const char *text)
+/* Names and addresses have no control characters: only ", \ need care. */
+void status_put_text(struct buf *buf, const char *text)
 {
     buf_put_u8(buf, '"');
     for (; *text; text++) {
@@ -31,9 +30,9 @@ static void put_tables(const struct worker *worker, struct buf *buf)
              p += worker->node->worker_count)
             rows += fragment_row_count(partition_fragment(worker->partitions[p], table->id));
         buf_printf(buf, "%s{\"database\": ", i ? ", " : "");
-        put_text(buf, table->database);
+        status_put_text(buf, table->database);
         buf_printf(buf, ", \"name\": ");
-        put_text(buf, table->name);
+        status_put_text(buf, table->name);
         buf_printf(buf, ", \"rows\": %llu}", (unsigned long long)rows);
     }
     buf_printf(buf, "]");
@@ -71,6 +70,7 @@ static void on_status(struct worker *worker, struct signal *signal)
     put_counter(buf, "memory_versions", memory.versions);
     put_counter(buf, "memory_other", memory.other);
     put_tables(worker, buf);
+    if (worker->links) links_status(worker->links, buf);
     buf_printf(buf, "}");
     if (buf->failed) {
         worker_reply(worker, signal, SIGNAL_STATUS_REPLY, ERR_NO_MEMORY, NULL, 0);

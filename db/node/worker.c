@@ -3,7 +3,9 @@
  * A turn: signals (at most TURN_SIGNALS_MAX, so that a flood of them does not starve the watches),
  * finished jobs, due timers, one step of one task. On a thread the loop adds posted functions, the
  * turns of bound clients and the watches, and sleeps in epoll when nothing is left to do, until the
- * next timer if there is one. A worker with nothing to do is woken by nothing.
+ * next timer if there is one. A worker with nothing to do is woken by nothing. A watch whose
+ * requests follow each other closely is looked at without asking epoll, and for a moment before
+ * sleeping (watch_spin.c).
  *
  * Going to sleep: the mailbox's announcement covers jobs and posts too, since those who queue them
  * wake through it; so after announcing, all three are looked at once more (mailbox.c has the
@@ -12,6 +14,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -19,7 +22,11 @@
 
 #include "base/check.h"
 
-enum { TURN_SIGNALS_MAX = 256, EPOLL_EVENTS_MAX = 16 };
+enum {
+    TURN_SIGNALS_MAX = 256,
+    EPOLL_EVENTS_MAX = 16,
+    LOOKS_PER_EPOLL = 16, /* at the hot watch, before the others are asked for */
+};
 
 /* ---- making and ending ---- */
 
@@ -36,6 +43,7 @@ enum err worker_create(struct node *node, uint16_t index, struct worker **ret_wo
     arena_init(&worker->arena, 0);
     buf_init(&worker->redo_body);
     buf_init(&worker->reply);
+    watch_spin_init(&worker->spin);
     enum err err = mailbox_init(&worker->mailbox, config->threads);
     if (err) goto fail;
     if (config->threads) {
@@ -254,14 +262,17 @@ void worker_reply(struct worker *worker, struct signal *signal, enum signal_type
     worker_send(worker, signal, body_size);
 }
 
-/* For a client on this thread. */
+/* For a client on this thread, or one that its links reach. */
 static void dispatch_bound(struct worker *worker, struct signal *signal)
 {
-    for (struct endpoint *endpoint = worker->bound; endpoint; endpoint = endpoint->next_bound) {
-        if (endpoint->number != signal->header.destination) continue;
-        if (!atomic_load_explicit(&endpoint->open, memory_order_relaxed) ||
-            endpoint->client != signal->header.client)
-            break;
+    uint32_t number = signal->header.destination;
+    struct endpoint *endpoint = NULL;
+    if (number >= ENDPOINT_CLIENT_FIRST)
+        endpoint = atomic_load_explicit(&worker->node->endpoints[number - ENDPOINT_CLIENT_FIRST],
+                                        memory_order_acquire);
+    if (endpoint && endpoint->worker == worker &&
+        atomic_load_explicit(&endpoint->open, memory_order_relaxed) &&
+        endpoint->client == signal->header.client) {
         endpoint->receive(endpoint, signal);
         return;
     }
@@ -269,7 +280,7 @@ static void dispatch_bound(struct worker *worker, struct signal *signal)
     signal_destroy(signal);
 }
 
-static void dispatch(struct worker *worker, struct signal *signal)
+void worker_dispatch(struct worker *worker, struct signal *signal)
 {
     const struct signal_header *header = &signal->header;
     worker->counters.signals++;
@@ -298,7 +309,7 @@ static bool run_signals(struct worker *worker)
     for (unsigned i = 0; i < TURN_SIGNALS_MAX; i++) {
         struct signal *signal = mailbox_pop(&worker->mailbox);
         if (!signal) return i > 0;
-        dispatch(worker, signal);
+        worker_dispatch(worker, signal);
     }
     return true;
 }
@@ -430,11 +441,15 @@ static bool run_timers(struct worker *worker)
 bool worker_turn(struct worker *worker)
 {
     if (worker->has_ttl) ldm_set_now(worker->ldm, worker_realtime(worker));
-    bool signals = run_signals(worker);
-    bool jobs = run_jobs(worker);
-    bool timers = run_timers(worker);
-    bool task = run_task(worker);
-    return signals || jobs || timers || task;
+    /* A node that closes answers what it has begun, and takes nothing more from outside. */
+    bool closing = atomic_load_explicit(&worker->node->closing, memory_order_relaxed);
+    bool busy = worker->links && !closing && links_poll(worker->links);
+    busy |= run_signals(worker);
+    busy |= run_jobs(worker);
+    busy |= run_timers(worker);
+    busy |= run_task(worker);
+    if (worker->links) links_flush(worker->links);
+    return busy;
 }
 
 bool worker_is_idle(const struct worker *worker)
@@ -453,13 +468,16 @@ static bool may_end(const struct worker *worker)
 bool worker_is_ready(const struct worker *worker)
 {
     return worker->tasks || !mailbox_is_empty(&worker->mailbox) || atomic_load(&worker->jobs) ||
-           worker_timer_next(worker) <= worker_monotonic_ns(worker);
+           worker_timer_next(worker) <= worker_monotonic_ns(worker) ||
+           (worker->links && links_is_ready(worker->links));
 }
 
 /* How long it may sleep, in milliseconds for poll: -1 without limit. */
 static int sleep_ms(const struct worker *worker, uint64_t timeout_ns)
 {
     uint64_t timer = worker_timer_next(worker);
+    if (worker->links && links_timer_ns(worker->links) < timer)
+        timer = links_timer_ns(worker->links);
     if (timer != UINT64_MAX) {
         uint64_t now = worker_monotonic_ns(worker);
         uint64_t left = timer > now ? timer - now : 0;
@@ -470,16 +488,27 @@ static int sleep_ms(const struct worker *worker, uint64_t timeout_ns)
     return ms > 60000 ? 60000 : (int)ms;
 }
 
+/* Takes the announcement back. */
+static void sleep_end(struct worker *worker, bool links_ready)
+{
+    mailbox_awake(&worker->mailbox);
+    if (worker->links) links_awake(worker->links, links_ready);
+}
+
 /* Announces sleep; false when there is something to do after all. */
 static bool sleep_begin(struct worker *worker, bool posts_too)
 {
     if (!mailbox_sleep(&worker->mailbox)) return false;
+    if (worker->links && !links_sleep(worker->links)) {
+        mailbox_awake(&worker->mailbox);
+        return false;
+    }
     if (!atomic_load(&worker->jobs) && !(posts_too && atomic_load(&worker->posts)) &&
         !may_end(worker)) {
         worker->counters.sleeps++;
         return true;
     }
-    mailbox_awake(&worker->mailbox);
+    sleep_end(worker, false);
     return false;
 }
 
@@ -489,11 +518,12 @@ void worker_nested_turn(struct worker *worker, uint64_t timeout_ns)
     worker->depth++;
     if (!worker_turn(worker) && timeout_ns && worker->mailbox.wake_fd >= 0 &&
         sleep_begin(worker, false)) {
-        struct pollfd fd = {.fd = worker->mailbox.wake_fd, .events = POLLIN};
-        int ready = poll(&fd, 1, sleep_ms(worker, timeout_ns));
+        struct pollfd fds[2] = {{.fd = worker->mailbox.wake_fd, .events = POLLIN}};
+        if (worker->links) fds[1] = (struct pollfd){links_fd(worker->links), POLLIN, 0};
+        int ready = poll(fds, worker->links ? 2 : 1, sleep_ms(worker, timeout_ns));
         ASSERT(ready >= 0 || errno == EINTR);
-        mailbox_awake(&worker->mailbox);
-        if (ready > 0) mailbox_drain(&worker->mailbox);
+        sleep_end(worker, ready > 0 && fds[1].revents);
+        if (ready > 0 && fds[0].revents) mailbox_drain(&worker->mailbox);
     }
     worker->depth--;
 }
@@ -504,14 +534,57 @@ static void run_watches(struct worker *worker, int timeout_ms)
     struct epoll_event events[EPOLL_EVENTS_MAX];
     int count = epoll_wait(worker->epoll_fd, events, EPOLL_EVENTS_MAX, timeout_ms);
     ASSERT(count >= 0 || errno == EINTR);
-    if (timeout_ms) mailbox_awake(&worker->mailbox);
+    bool links_ready = false;
+    for (int i = 0; i < count; i++)
+        links_ready |= worker->links && events[i].data.ptr == worker->links;
+    if (timeout_ms) sleep_end(worker, links_ready);
     if (count > 0 && worker->has_ttl) ldm_set_now(worker->ldm, worker_realtime(worker));
     for (int i = 0; i < count; i++) {
+        if (worker->links && events[i].data.ptr == worker->links) continue;
         struct watch *watch = events[i].data.ptr;
         if (!watch) mailbox_drain(&worker->mailbox);
         if (!watch || atomic_load_explicit(&worker->stopping, memory_order_relaxed)) continue;
-        if (!watch->ready(watch->context)) node_unwatch(worker->node, watch);
+        uint32_t found = watch->found ? *watch->found : 0;
+        uint64_t now = watch->found ? worker_monotonic_ns(worker) : 0;
+        if (!watch->ready(watch->context)) {
+            node_unwatch(worker->node, watch);
+        } else if (watch->found && *watch->found != found) {
+            worker->hot = watch;
+            watch_spin_found(&worker->spin, now);
+        }
     }
+}
+
+/* Looks at the hot watch without being told. True: it found something, or it should be looked at
+ * again rather than sleep. */
+static bool run_hot(struct worker *worker)
+{
+    struct watch *watch = worker->hot;
+    uint64_t now = worker_monotonic_ns(worker);
+    if (!watch_spin_again(&worker->spin, now)) return false;
+    /* The one who will send the next request may be waiting for this core. */
+    (void)sched_yield();
+    uint32_t found = *watch->found;
+    now = worker_monotonic_ns(worker);
+    if (!watch->ready(watch->context))
+        node_unwatch(worker->node, watch);
+    else if (*watch->found != found)
+        watch_spin_found(&worker->spin, now);
+    return true;
+}
+
+/* To clients in other processes, when nothing is under way any more. */
+static void last_answers(struct worker *worker)
+{
+    if (!worker->links) return;
+    struct signal *signal;
+    while ((signal = mailbox_pop(&worker->mailbox))) {
+        if (signal->header.destination == worker->index)
+            signal_destroy(signal);
+        else
+            worker_dispatch(worker, signal);
+    }
+    links_flush(worker->links);
 }
 
 static void *worker_main(void *context)
@@ -524,12 +597,20 @@ static void *worker_main(void *context)
             if (endpoint->turn && atomic_load_explicit(&endpoint->open, memory_order_relaxed))
                 endpoint->turn(endpoint);
         int timeout_ms = 0;
-        if (!busy && !worker->tasks && sleep_begin(worker, true)) {
+        bool again = busy || worker->tasks;
+        if (worker->links) again |= links_spin(worker->links, busy);
+        if (worker->hot && !atomic_load_explicit(&worker->stopping, memory_order_relaxed) &&
+            run_hot(worker)) {
+            if (++worker->looks % LOOKS_PER_EPOLL) continue;
+            again = true;
+        }
+        if (!again && sleep_begin(worker, true)) {
             timeout_ms = sleep_ms(worker, UINT64_MAX);
-            if (timeout_ms == 0) mailbox_awake(&worker->mailbox);
+            if (timeout_ms == 0) sleep_end(worker, false);
         }
         run_watches(worker, timeout_ms);
     }
+    last_answers(worker);
     return NULL;
 }
 

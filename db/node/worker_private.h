@@ -11,7 +11,9 @@
 #include "base/buf.h"
 #include "db/ldm/redo.h"
 #include "db/node/hlc.h"
+#include "db/node/links.h"
 #include "db/node/node.h"
+#include "db/node/watch_spin.h"
 #include "db/node/worker.h"
 #include "db/txn/execute.h"
 #include "db/txn/participant.h"
@@ -75,6 +77,7 @@ struct watch {
     int fd;
     bool (*ready)(void *context);
     void *context;
+    const uint32_t *found; /* counts what ready has found; NULL: it is not looked at unasked */
 };
 
 struct worker {
@@ -101,7 +104,11 @@ struct worker {
     struct worker_task *tasks;   /* the last of a ring, NULL: none */
     struct worker_timer *timers; /* by time */
     struct endpoint *bound;      /* clients on this thread */
+    struct links *links;         /* clients of other processes; NULL: nobody listens */
     unsigned depth;              /* 1 in a nested turn */
+    struct watch *hot;           /* the last watch that found something and may be looked at unasked */
+    struct watch_spin spin;      /* of that */
+    uint32_t looks;
     int epoll_fd;
     pthread_t thread;
     bool thread_started;
@@ -138,6 +145,9 @@ MUST_USE enum err worker_start_thread(struct worker *worker);
 void worker_join(struct worker *worker);
 /* One turn of the loop without watches, posts and sleep. True: it did something. */
 bool worker_turn(struct worker *worker);
+/* Handles a signal for this worker, or for an endpoint bound to it, that did not come through its
+ * mailbox. Takes it. */
+void worker_dispatch(struct worker *worker, struct signal *signal);
 /* A nested turn, for a client on this thread that waits; sleeps for up to timeout_ns (UINT64_MAX:
  * no limit) when there is nothing to do. */
 void worker_nested_turn(struct worker *worker, uint64_t timeout_ns);
@@ -154,6 +164,12 @@ void programs_start(struct worker *worker);
  * included. */
 void worker_run_program(struct worker *worker, const void *bytes, size_t size, struct buf *reply,
                         enum err *ret_err, uint64_t *ret_commit_ts);
+/* The same of a decoded program, into a reply of this thread. Returns the program's outcome. */
+MUST_USE enum err worker_run_decoded(struct worker *worker, const struct program_decoded *program,
+                                     struct program_reply *reply);
+/* The same of a program's bytes. */
+MUST_USE enum err worker_run_directly(struct worker *worker, const void *bytes, size_t size,
+                                      struct program_reply *reply);
 /* Logs and commits what is in `changes`; rolls back on failure. *ret_ts is 0 when nothing was
  * changed. */
 MUST_USE enum err worker_commit(struct worker *worker, struct change_set *changes,
@@ -206,6 +222,10 @@ void ddl_stop(struct worker *worker);
 
 /* status.c */
 void status_start(struct worker *worker);
+void status_put_text(struct buf *buf, const char *text); /* as a JSON string */
+
+/* info.c */
+void info_start(struct worker *worker);
 
 static inline uint64_t worker_realtime(const struct worker *worker)
 {

@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "db/ldm/expr.h"
+#include "db/txn/scan.h"
 #include "db/wire/value_codec.h"
 
 enum { OUTPUT_SIZE_MAX = PROGRAM_REPLY_SIZE_MAX - PROGRAM_REPLY_HEADER_SIZE };
@@ -25,10 +26,13 @@ struct step_state {
 
 struct run {
     const struct executor *executor;
+    const struct value *params; /* the program's */
     struct change_set *changes;
-    struct buf *reply;
+    struct buf *reply; /* takes the outputs, but for single rows when `direct` does */
     size_t reply_at;
-    struct partition *partition; /* of the section */
+    struct program_reply *direct; /* NULL: none */
+    size_t direct_size;           /* bytes of what it has, about as they would be in `reply` */
+    struct partition *partition;  /* of the section */
     uint16_t slot;
     /* The step that runs: */
     const struct step *step;
@@ -55,6 +59,7 @@ static struct value kept_value(const struct step_state *state, uint16_t column)
 static struct value run_column(const void *context, uint8_t source, uint16_t column)
 {
     const struct run *run = context;
+    if (source == PROGRAM_SOURCE_PARAM) return run->params[column];
     if (source != run->step->number) return kept_value(&run->states[source], column);
     return run->row_here ? fragment_value(run->fragment, run->row, column) : value_null();
 }
@@ -64,6 +69,10 @@ static inline enum err operand_eval(const struct run *run, const struct operand 
 {
     if (__builtin_expect(operand->tag == OPERAND_CONST, 1)) {
         *ret_value = operand->value;
+        return ERR_NONE;
+    }
+    if (__builtin_expect(operand->tag == OPERAND_PARAM, 1)) {
+        *ret_value = run->params[operand->column];
         return ERR_NONE;
     }
     if (operand->tag == OPERAND_COLUMN) {
@@ -84,6 +93,17 @@ static enum err value_keep(const struct run *run, struct value *value)
     return ERR_NONE;
 }
 
+/* value_fit, with a short cut for what most keys are. */
+static inline enum err fit(const struct column_def *column, struct value value,
+                           struct value *ret_value)
+{
+    if (__builtin_expect(column->type == TYPE_BIGINT_UNSIGNED && value.kind == KIND_U64, 1)) {
+        *ret_value = value;
+        return ERR_NONE;
+    }
+    return value_fit(column, value, ret_value);
+}
+
 /* Operands that belong to columns of the table, as values that fit them. */
 static enum err operands_fit(const struct run *run, const struct table_def *table,
                              const uint16_t *columns, const struct operand *operands,
@@ -92,7 +112,7 @@ static enum err operands_fit(const struct run *run, const struct table_def *tabl
     for (uint32_t i = 0; i < count; i++) {
         struct value value;
         enum err err = operand_eval(run, &operands[i], &value);
-        if (!err) err = value_fit(&table->columns[columns[i]], value, &values[i]);
+        if (!err) err = fit(&table->columns[columns[i]], value, &values[i]);
         if (err) return err;
     }
     return ERR_NONE;
@@ -125,17 +145,24 @@ static enum err guards_check(const struct run *run)
 static enum err slot_check(const struct run *run, const struct table_def *table,
                            const struct value *key)
 {
-    struct value values[SCHEMA_KEY_COLUMNS_MAX];
     const struct index_def *primary = &table->indexes[0];
-    for (uint8_t i = 0; i < table->partition_column_count; i++) {
-        uint8_t at = 0;
-        while (primary->columns[at] != table->partition_columns[i])
-            at++;
-        values[i] = key[at];
-    }
     uint16_t slot;
-    enum err err = table_slot(table, values, &slot);
-    if (err) return err;
+    if (__builtin_expect(table->partition_by == PARTITION_BY_HOME &&
+                             table->partition_columns[0] == primary->columns[0] &&
+                             key[0].kind == KIND_U64,
+                         1)) {
+        slot = (uint16_t)(key[0].u >> HOME_SHIFT);
+    } else {
+        struct value values[SCHEMA_KEY_COLUMNS_MAX];
+        for (uint8_t i = 0; i < table->partition_column_count; i++) {
+            uint8_t at = 0;
+            while (primary->columns[at] != table->partition_columns[i])
+                at++;
+            values[i] = key[at];
+        }
+        enum err err = table_slot(table, values, &slot);
+        if (err) return err;
+    }
     uint16_t mask = (uint16_t)(run->executor->partition_count - 1);
     return ((slot ^ run->slot) & mask) == 0 ? ERR_NONE : ERR_WRONG_PARTITION;
 }
@@ -145,11 +172,9 @@ static enum err row_find(struct run *run, const struct value *key)
 {
     enum err err = slot_check(run, run->step->table, key);
     if (err) return err;
-    err = fragment_find(run->fragment, run->changes, key, &run->row);
+    err = fragment_find_ahead(run->fragment, run->changes, key, run->step->outputs,
+                              run->step->output_count, &run->row);
     run->row_here = err == ERR_NONE;
-    /* A row's columns lie in as many cache lines: fetch them together, not one after the other. */
-    if (!err && run->step->output_count > 2)
-        fragment_prefetch_row(run->fragment, run->row, run->step->outputs, run->step->output_count);
     return err;
 }
 
@@ -183,10 +208,33 @@ static enum err row_lock(struct run *run)
     return fragment_lock(run->fragment, run->changes, run->row);
 }
 
+/* The row's strings are only borrowed from it: the reply gets copies. */
+static enum err row_output_direct(struct run *run)
+{
+    const struct step *step = run->step;
+    struct program_reply *reply = run->direct;
+    struct value *values = program_reply_row(reply, step->number, step->output_count);
+    if (!values) return ERR_NO_MEMORY;
+    bool strings =
+        fragment_values(run->fragment, run->row, step->outputs, step->output_count, values);
+    run->direct_size += step->output_count * sizeof(*values);
+    if (__builtin_expect(!strings, 1)) return ERR_NONE;
+    for (uint16_t i = 0; i < step->output_count; i++) {
+        if (values[i].kind != KIND_STR || values[i].size == 0) continue;
+        uint8_t *bytes = arena_alloc(&reply->arena, values[i].size);
+        if (!bytes) return ERR_NO_MEMORY;
+        memcpy(bytes, values[i].bytes, values[i].size);
+        values[i].bytes = bytes;
+        run->direct_size += values[i].size;
+    }
+    return run->direct_size > OUTPUT_SIZE_MAX ? ERR_TOO_BIG : ERR_NONE;
+}
+
 static enum err row_output(struct run *run)
 {
     const struct step *step = run->step;
     if (step->output_count == 0) return ERR_NONE;
+    if (run->direct) return row_output_direct(run);
     buf_put_u8(run->reply, step->number);
     buf_put_u32(run->reply, 1);
     buf_put_u16(run->reply, step->output_count);
@@ -273,7 +321,7 @@ static enum err row_values(struct run *run, struct value *values,
     const struct index_def *primary = &step->table->indexes[0];
     for (uint8_t i = 0; i < primary->column_count; i++) {
         uint16_t column = primary->columns[i];
-        enum err err = value_fit(&step->table->columns[column], values[column], &key[i]);
+        enum err err = fit(&step->table->columns[column], values[column], &key[i]);
         if (err) return err;
     }
     return slot_check(run, step->table, key);
@@ -324,114 +372,70 @@ static enum err run_upsert(struct run *run)
 
 /* ---- scans ---- */
 
-enum { SCAN_BATCH = 16 };
-
-/* Rows of a scan that are handled together, so that the cache misses of one overlap with those of
- * the others: the looked-up table's index is fetched ahead for all of them. */
-struct scan_batch {
-    uint32_t count;
-    uint32_t rows[SCAN_BATCH];
-    struct fragment *lookups[SCAN_BATCH]; /* NULL: not on this worker, or missing */
-    struct value keys[SCAN_BATCH];
-    uint32_t lookup_rows[SCAN_BATCH];
-};
-
-/* The next rows of the cursor, at most `limit`. ERR_END and other errors come after the rows before
- * them. */
-static enum err batch_fill(struct index_cursor *cursor, uint32_t limit, struct scan_batch *batch)
-{
-    batch->count = 0;
-    while (batch->count < SCAN_BATCH && batch->count < limit) {
-        uint32_t row;
-        enum err err = index_cursor_next(cursor, &row);
-        if (err) return err;
-        batch->rows[batch->count++] = row;
-    }
-    return ERR_NONE;
-}
-
-/* Finds the rows that the batch's rows point to, where they are on this worker. */
-static enum err batch_lookup(const struct run *run, struct scan_batch *batch)
+/* A row of the scan and what it points to, as values. */
+static void scan_values(const struct run *run, const struct scan_row *at, struct value *values)
 {
     const struct step *step = run->step;
-    const struct table_def *table = step->lookup_table;
-    const struct column_def *key_column = &table->columns[table->indexes[0].columns[0]];
-    const struct executor *executor = run->executor;
-    for (uint32_t i = 0; i < batch->count; i++) {
-        batch->lookups[i] = NULL;
-        struct value value = fragment_value(run->fragment, batch->rows[i], step->lookup_column);
-        uint16_t slot;
-        if (value_is_null(value) || value_fit(key_column, value, &batch->keys[i]) ||
-            table_slot(table, &batch->keys[i], &slot))
-            continue;
-        struct partition *partition = executor->partitions[slot & (executor->partition_count - 1)];
-        if (!partition) continue;
-        batch->lookups[i] = partition_fragment(partition, table->id);
-        fragment_prefetch(batch->lookups[i], &batch->keys[i]);
-    }
-    for (uint32_t i = 0; i < batch->count; i++) {
-        if (!batch->lookups[i]) continue;
-        enum err err =
-            fragment_find(batch->lookups[i], run->changes, &batch->keys[i], &batch->lookup_rows[i]);
-        if (err == ERR_NOT_FOUND)
-            batch->lookups[i] = NULL;
-        else if (err)
-            return err;
-    }
-    return ERR_NONE;
-}
-
-static void batch_put_row(const struct run *run, const struct scan_batch *batch, uint32_t at)
-{
-    const struct step *step = run->step;
-    for (uint16_t i = 0; i < step->output_count; i++)
-        value_put(fragment_value(run->fragment, run->row, step->outputs[i]), run->reply);
+    (void)fragment_values(run->fragment, at->row, step->outputs, step->output_count, values);
     if (!step->lookup_table) return;
-    const struct fragment *fragment = batch->lookups[at];
-    for (uint16_t i = 0; i < step->lookup_output_count; i++) {
-        struct value value = value_null();
-        if (fragment)
-            value = fragment_value(fragment, batch->lookup_rows[at], step->lookup_outputs[i]);
-        value_put(value, run->reply);
+    values += step->output_count;
+    if (at->found)
+        (void)fragment_values(at->found, at->found_row, step->lookup_outputs,
+                              step->lookup_output_count, values);
+    for (uint16_t i = 0; !at->found && i < step->lookup_output_count; i++)
+        values[i] = value_null();
+}
+
+static enum err scan_put_direct(struct run *run, const struct scan_row *at, uint16_t columns)
+{
+    struct program_reply *reply = run->direct;
+    struct value *values =
+        program_reply_row_more(reply, run->step->number, columns, run->step->limit);
+    if (!values) return ERR_NO_MEMORY;
+    scan_values(run, at, values);
+    size_t size = columns * sizeof(*values);
+    for (uint16_t i = 0; i < columns; i++) {
+        if (values[i].kind != KIND_STR || values[i].size == 0) continue;
+        uint8_t *bytes = arena_alloc(&reply->arena, values[i].size);
+        if (!bytes) return ERR_NO_MEMORY;
+        memcpy(bytes, values[i].bytes, values[i].size);
+        values[i].bytes = bytes;
+        size += values[i].size;
     }
+    run->direct_size += size;
+    if (run->direct_size <= OUTPUT_SIZE_MAX) return ERR_NONE;
+    reply->steps[run->step->number].row_count--;
+    return ERR_END;
+}
+
+static enum err scan_put(struct run *run, const struct scan_row *at, uint16_t columns)
+{
+    struct value values[2 * SCHEMA_COLUMNS_MAX];
+    scan_values(run, at, values);
+    size_t row_at = run->reply->size;
+    for (uint16_t i = 0; i < columns; i++)
+        value_put(values[i], run->reply);
+    if (run->reply->failed) return ERR_NO_MEMORY;
+    if (run->reply->size - run->reply_at <= OUTPUT_SIZE_MAX) return ERR_NONE;
+    run->reply->size = row_at;
+    return ERR_END;
 }
 
 /* The batch's rows to the reply. ERR_END: it is full. */
-static enum err batch_output(struct run *run, const struct scan_batch *batch, uint32_t *count)
-{
-    for (uint32_t i = 0; i < batch->count; i++) {
-        run->row = batch->rows[i];
-        run->row_here = true;
-        enum err err = guards_check(run);
-        if (err) return err;
-        size_t row_at = run->reply->size;
-        batch_put_row(run, batch, i);
-        if (run->reply->failed) return ERR_NO_MEMORY;
-        if (run->reply->size - run->reply_at > OUTPUT_SIZE_MAX) {
-            run->reply->size = row_at;
-            return *count ? ERR_END : ERR_TOO_BIG;
-        }
-        (*count)++;
-    }
-    return ERR_NONE;
-}
-
-/* The rows of an open cursor, up to the limit or the reply's size. */
-static enum err scan_rows(struct run *run, struct index_cursor *cursor, uint32_t *ret_count)
+static enum err scan_output(struct run *run, const struct scan *scan, uint32_t *count)
 {
     const struct step *step = run->step;
-    uint32_t count = 0;
-    enum err end = ERR_NONE;
-    while (count < step->limit && !end) {
-        struct scan_batch batch;
-        end = batch_fill(cursor, step->limit - count, &batch);
-        enum err err = step->lookup_table ? batch_lookup(run, &batch) : ERR_NONE;
-        if (!err) err = batch_output(run, &batch, &count);
-        if (err == ERR_END) break;
-        if (err) return err;
-        if (end && end != ERR_END) return end;
+    uint16_t columns = (uint16_t)(step->output_count + step->lookup_output_count);
+    for (uint32_t i = 0; i < scan->count; i++) {
+        run->row = scan->rows[i].row;
+        run->row_here = true;
+        enum err err = guards_check(run);
+        if (!err && columns)
+            err = run->direct ? scan_put_direct(run, &scan->rows[i], columns)
+                              : scan_put(run, &scan->rows[i], columns);
+        if (err) return err == ERR_END && *count == 0 ? ERR_TOO_BIG : err;
+        (*count)++;
     }
-    *ret_count = count;
     return ERR_NONE;
 }
 
@@ -453,22 +457,27 @@ static enum err run_scan(struct run *run)
         .low_count = step->value_count,
         .low_inclusive = step->after_inclusive,
     };
-    struct index_cursor cursor;
-    err = index_cursor_open(&cursor, run->fragment, step->index, &bounds, false, TS_LATEST,
-                            run->changes);
+    struct scan scan;
+    err = scan_open(&scan, run->executor, run->changes, run->fragment, step, &bounds);
     if (err) return err;
 
-    uint16_t columns = (uint16_t)(step->output_count + step->lookup_output_count);
     size_t head_at = run->reply->size;
-    buf_put_u8(run->reply, step->number);
-    buf_put_u32(run->reply, 0);
-    buf_put_u16(run->reply, columns);
-    uint32_t count;
-    err = scan_rows(run, &cursor, &count);
-    if (err) return err;
-    if (columns == 0)
-        run->reply->size = head_at;
-    else if (!run->reply->failed)
+    bool has_head = !run->direct && step->output_count + step->lookup_output_count > 0;
+    if (has_head) {
+        buf_put_u8(run->reply, step->number);
+        buf_put_u32(run->reply, 0);
+        buf_put_u16(run->reply, (uint16_t)(step->output_count + step->lookup_output_count));
+    }
+    uint32_t count = 0;
+    enum err end = ERR_NONE;
+    while (!end) {
+        end = scan_next(&scan);
+        err = scan_output(run, &scan, &count);
+        if (err == ERR_END) break;
+        if (err) return err;
+    }
+    if (end && end != ERR_END) return end;
+    if (has_head && !run->reply->failed)
         memcpy(run->reply->bytes + head_at + 1, &count, sizeof(count));
     return ERR_NONE;
 }
@@ -503,21 +512,37 @@ static enum err run_step(struct run *run, const struct step *step)
     }
 }
 
-enum err execute_program(const struct executor *executor, const struct program_decoded *program,
-                         struct change_set *changes, struct buf *reply, uint8_t *ret_failed_step)
+/* The rows of later steps whose keys are known: their misses overlap with what comes before. */
+static void fetch_ahead(const struct run *run, const struct program_section_decoded *section)
 {
-    struct run run;
-    run.executor = executor;
-    run.changes = changes;
-    run.reply = reply;
-    run.reply_at = reply->size;
+    for (uint16_t i = 1; i < section->step_count; i++) {
+        const struct step *step = &section->steps[i];
+        if (!step->ahead) continue;
+        const struct value *key = step->ahead->tag == OPERAND_PARAM
+                                      ? &run->params[step->ahead->column]
+                                      : &step->ahead->value;
+        if (key->kind == KIND_U64)
+            fragment_prefetch(partition_fragment(run->partition, step->table->id), key);
+    }
+}
+
+static enum err execute(struct run *run, const struct executor *executor,
+                        const struct program_decoded *program, struct change_set *changes,
+                        struct buf *reply, uint8_t *ret_failed_step)
+{
+    run->executor = executor;
+    run->params = program->params;
+    run->changes = changes;
+    run->reply = reply;
+    run->reply_at = reply->size;
     for (uint16_t i = 0; i < program->section_count; i++) {
         const struct program_section_decoded *section = &program->sections[i];
-        run.slot = section->slot;
-        run.partition = executor->partitions[section->slot & (executor->partition_count - 1)];
+        run->slot = section->slot;
+        run->partition = executor->partitions[section->slot & (executor->partition_count - 1)];
+        if (run->partition) fetch_ahead(run, section);
         for (uint16_t j = 0; j < section->step_count; j++) {
             const struct step *step = &section->steps[j];
-            enum err err = run.partition ? run_step(&run, step) : ERR_WRONG_PARTITION;
+            enum err err = run->partition ? run_step(run, step) : ERR_WRONG_PARTITION;
             if (!err && reply->failed) err = ERR_NO_MEMORY;
             if (err) {
                 *ret_failed_step = step->number;
@@ -526,4 +551,22 @@ enum err execute_program(const struct executor *executor, const struct program_d
         }
     }
     return ERR_NONE;
+}
+
+enum err execute_program(const struct executor *executor, const struct program_decoded *program,
+                         struct change_set *changes, struct buf *reply, uint8_t *ret_failed_step)
+{
+    struct run run;
+    run.direct = NULL;
+    return execute(&run, executor, program, changes, reply, ret_failed_step);
+}
+
+enum err execute_program_directly(const struct executor *executor,
+                                  const struct program_decoded *program, struct change_set *changes,
+                                  struct program_reply *reply, uint8_t *ret_failed_step)
+{
+    struct run run;
+    run.direct = reply;
+    run.direct_size = 0;
+    return execute(&run, executor, program, changes, &reply->bytes, ret_failed_step);
 }

@@ -30,5 +30,10 @@ struct executor {
 MUST_USE enum err execute_program(const struct executor *executor,
                                   const struct program_decoded *program, struct change_set *changes,
                                   struct buf *reply, uint8_t *ret_failed_step);
+/* The same into a cleared reply, whose rows need no parsing: program_reply_finish does the rest. */
+MUST_USE enum err execute_program_directly(const struct executor *executor,
+                                           const struct program_decoded *program,
+                                           struct change_set *changes, struct program_reply *reply,
+                                           uint8_t *ret_failed_step);
 
 #endif

@@ -41,6 +41,7 @@ void program_begin(struct program *program)
     program->section_steps = 0;
     program->section_at = 0;
     program->step_at = 0;
+    program->param_count = 0;
     uint8_t *at = buf_add(&program->buf, PROGRAM_HEAD_SIZE);
     if (!at) {
         program_fail(program, ERR_NO_MEMORY);
@@ -87,6 +88,22 @@ static void section_close(struct program *program)
     program->section_at = 0;
 }
 
+void program_params(struct program *program, const uint8_t *kinds, uint16_t count)
+{
+    if (program->err != ERR_NONE) return;
+    if (count == 0 || count > PROGRAM_PARAMS_MAX || program->section_count ||
+        program->param_count) {
+        program_fail(program, ERR_INVALID);
+        return;
+    }
+    for (uint16_t i = 0; i < count; i++)
+        if (!param_kind_is_known(kinds[i])) program_fail(program, ERR_INVALID);
+    program->param_count = count;
+    buf_put_u16(&program->buf, count);
+    buf_put(&program->buf, kinds, count);
+    if (!program->buf.failed) program->buf.bytes[PROGRAM_FLAGS_AT] = PROGRAM_HAS_PARAMS;
+}
+
 void program_section(struct program *program, uint16_t slot)
 {
     section_close(program);
@@ -103,6 +120,7 @@ void program_section(struct program *program, uint16_t slot)
     }
     program->section_at = program->buf.size;
     program->section_steps = 0;
+    program->slots_at[program->section_count] = (uint32_t)program->buf.size;
     program->slots[program->section_count++] = slot;
     buf_put_u16(&program->buf, slot);
     buf_put_u16(&program->buf, 0);
@@ -122,6 +140,9 @@ static void put_operand(struct program *program, const struct operand *operand)
         break;
     case OPERAND_EXPR:
         expr_encode(&operand->expr, buf);
+        break;
+    case OPERAND_PARAM:
+        buf_put_u16(buf, operand->column);
         break;
     default:
         program_fail(program, ERR_INVALID);
@@ -330,56 +351,4 @@ enum err program_finish(struct program *program)
     patch_u16(program, 2, program->section_count);
     patch_u16(program, 4, program->step_count);
     return ERR_NONE;
-}
-
-/* ---- outline ---- */
-
-enum err program_outline_decode(const void *bytes, size_t size, struct program_outline *ret_outline)
-{
-    if (size > PROGRAM_SIZE_MAX) return ERR_BAD_PROGRAM;
-    struct reader reader = reader_of(bytes, size);
-    struct program_outline outline = {.only_reads = true};
-    uint16_t version = reader_u16(&reader);
-    outline.section_count = reader_u16(&reader);
-    outline.step_count = reader_u16(&reader);
-    uint32_t flags = reader_u32(&reader);
-    if (reader.failed || version != PROGRAM_VERSION || flags != 0 ||
-        outline.section_count > PROGRAM_SECTIONS_MAX || outline.step_count > PROGRAM_STEPS_MAX)
-        return ERR_BAD_PROGRAM;
-    unsigned steps = 0;
-    for (uint16_t i = 0; i < outline.section_count; i++) {
-        struct program_outline_section *section = &outline.sections[i];
-        section->bytes = reader.next;
-        section->slot = reader_u16(&reader);
-        section->step_count = reader_u16(&reader);
-        for (uint16_t j = 0; j < section->step_count && !reader.failed; j++) {
-            const uint8_t *step = reader_take(&reader, reader_u32(&reader));
-            if (!step || reader.next == step) return ERR_BAD_PROGRAM;
-            if (step[0] != STEP_READ && step[0] != STEP_SCAN && step[0] != STEP_CHECK)
-                outline.only_reads = false;
-        }
-        if (reader.failed) return ERR_BAD_PROGRAM;
-        section->size = (uint32_t)(reader.next - section->bytes);
-        steps += section->step_count;
-    }
-    if (reader_left(&reader) || steps != outline.step_count) return ERR_BAD_PROGRAM;
-    *ret_outline = outline;
-    return ERR_NONE;
-}
-
-void program_outline_encode(const struct program_outline *outline, uint32_t mask, struct buf *buf)
-{
-    uint16_t sections = 0;
-    uint16_t steps = 0;
-    for (uint16_t i = 0; i < outline->section_count; i++) {
-        if (!(mask & (1u << i))) continue;
-        sections++;
-        steps = (uint16_t)(steps + outline->sections[i].step_count);
-    }
-    buf_put_u16(buf, PROGRAM_VERSION);
-    buf_put_u16(buf, sections);
-    buf_put_u16(buf, steps);
-    buf_put_u32(buf, 0);
-    for (uint16_t i = 0; i < outline->section_count; i++)
-        if (mask & (1u << i)) buf_put(buf, outline->sections[i].bytes, outline->sections[i].size);
 }

@@ -18,10 +18,14 @@
  *
  * Wire format of a program: u16 version (1), u16 section count, u16 step count, u32 flags, then per
  * section: u16 slot, u16 step count, then the steps, each with a u32 byte size in front; every
- * operand is a tag byte and its body (program.c has the rest). Steps carry their numbers, ascending
- * but not necessarily without gaps: the part of a program that one participant of a two-phase
- * commit gets is a program as well. Everything is validated against the limits below and the table
- * definitions (by version) before the first step runs. */
+ * operand is a tag byte and its body (program_wire.h has the rest). Steps carry their numbers,
+ * ascending but not necessarily without gaps: the part of a program that one participant of a
+ * two-phase commit gets is a program as well. Everything is validated against the limits below and
+ * the table definitions (by version) before the first step runs.
+ *
+ * A program that is run often, with other values each time, has parameters in place of constants
+ * and is prepared: built once, decoded and checked once for each catalog where it runs in place,
+ * and sent with its values behind it where it does not. */
 #ifndef DB_WIRE_PROGRAM_H
 #define DB_WIRE_PROGRAM_H
 
@@ -36,7 +40,8 @@
 enum {
     PROGRAM_SECTIONS_MAX = 16,
     PROGRAM_STEPS_MAX = 64,
-    PROGRAM_GUARDS_MAX = 8,        /* of one step */
+    PROGRAM_GUARDS_MAX = 8, /* of one step */
+    PROGRAM_PARAMS_MAX = 64,
     PROGRAM_SCAN_LIMIT_MAX = 8192, /* rows one SCAN step returns */
     PROGRAM_SIZE_MAX = 1 << 20,    /* bytes encoded */
     PROGRAM_REPLY_SIZE_MAX = 4 << 20,
@@ -59,10 +64,14 @@ enum step_flag {
                           do nothing; for INSERT: an existing row is no error and stays */
 };
 
+/* In expressions: the source of EXPR_COLUMN that is the program's parameters, the column being a
+ * parameter's number. */
+enum { PROGRAM_SOURCE_PARAM = 253 };
+
 struct operand {
-    enum { OPERAND_CONST = 1, OPERAND_COLUMN = 2, OPERAND_EXPR = 3 } tag;
+    enum { OPERAND_CONST = 1, OPERAND_COLUMN = 2, OPERAND_EXPR = 3, OPERAND_PARAM = 4 } tag;
     uint8_t step;    /* of OPERAND_COLUMN */
-    uint16_t column; /* of OPERAND_COLUMN */
+    uint16_t column; /* of OPERAND_COLUMN; of OPERAND_PARAM: its number */
     struct value value;
     struct expr expr;
 };
@@ -74,6 +83,10 @@ static inline struct operand operand_value(struct value value)
 static inline struct operand operand_column(uint8_t step, uint16_t column)
 {
     return (struct operand){.tag = OPERAND_COLUMN, .step = step, .column = column};
+}
+static inline struct operand operand_param(uint16_t number)
+{
+    return (struct operand){.tag = OPERAND_PARAM, .column = number};
 }
 static inline struct operand operand_expr(struct expr expr)
 {
@@ -91,12 +104,17 @@ struct program {
     uint16_t section_steps; /* of the open section */
     size_t section_at;      /* where the open section's header lies */
     size_t step_at;         /* where the open step lies; 0: none is open */
+    uint16_t param_count;
     uint16_t slots[PROGRAM_SECTIONS_MAX];
+    uint32_t slots_at[PROGRAM_SECTIONS_MAX]; /* where the sections' headers lie */
 };
 
 void program_init(struct program *program);
 void program_fini(struct program *program);
 void program_begin(struct program *program);
+/* Before the first section: the program has parameters of these kinds (enum value_kind), whose
+ * values, or NULL, come when it is run prepared. */
+void program_params(struct program *program, const uint8_t *kinds, uint16_t count);
 /* Steps that follow run on the partition of this slot. Sections must have different slots. */
 void program_section(struct program *program, uint16_t slot);
 
@@ -181,6 +199,9 @@ struct step {
     struct step_set *sets;
     uint16_t output_count;
     uint16_t *outputs;
+    /* The key, one integer that the program states, of a row in a hash index: such a row can be
+     * fetched ahead. NULL: it is not so. */
+    const struct operand *ahead;
     /* Columns of this step that later ones read, a bit each: the executor keeps their values from
      * when the row was fetched. */
     uint64_t refs[SCHEMA_COLUMNS_MAX / 64];
@@ -193,19 +214,56 @@ struct program_section_decoded {
 struct program_decoded {
     uint16_t section_count;
     uint16_t step_count;
+    uint16_t param_count;
     struct program_section_decoded *sections;
+    const uint8_t *param_kinds;
+    const struct value *params;
 };
 /* Validates everything against the limits and the catalog. ERR_BAD_PROGRAM, ERR_SCHEMA_CHANGED (the
  * table version differs), ERR_NO_MEMORY. */
 MUST_USE enum err program_decode(struct reader *reader, const struct catalog *catalog,
                                  struct arena *arena, struct program_decoded *ret_program);
 
+/* A prepared program. It belongs to one thread. Between runs in place it keeps its decoded form,
+ * which borrows from the catalog it was decoded with and is made again when that has another
+ * version. */
+struct program_prepared {
+    struct buf bytes; /* finished, without values */
+    struct arena arena;
+    struct program_decoded decoded;
+    bool is_decoded;
+    uint64_t catalog_version; /* that decoded is of */
+    uint16_t section_count;
+    uint16_t param_count;
+    uint32_t slots_at[PROGRAM_SECTIONS_MAX];
+    uint8_t param_kinds[PROGRAM_PARAMS_MAX];
+};
+void program_prepared_init(struct program_prepared *prepared);
+void program_prepared_fini(struct program_prepared *prepared);
+/* Takes over a program that was just built (its sections' slots do not matter, but must differ),
+ * in place of what was prepared before. program_finish's errors; then nothing is prepared. */
+MUST_USE enum err program_prepare(struct program_prepared *prepared, struct program *program);
+/* The complete program with these slots and values: one of each section, and of each parameter, of
+ * its kind or NULL. ERR_INVALID (a wrong kind, two equal slots), ERR_TOO_BIG, ERR_NO_MEMORY. */
+MUST_USE enum err program_bind(const struct program_prepared *prepared, const uint16_t *slots,
+                               const struct value *params, struct program *ret_program);
+/* The same in decoded form, to be run at once, before the catalog changes; borrowed until the next
+ * call. program_decode's errors, and ERR_INVALID. */
+MUST_USE enum err program_bind_decoded(struct program_prepared *prepared,
+                                       const struct catalog *catalog, const uint16_t *slots,
+                                       const struct value *params,
+                                       const struct program_decoded **ret_program);
+
 /* The sections of an encoded program, of the steps only their sizes and kinds: what a coordinator
  * needs. */
 struct program_outline {
     uint16_t section_count;
     uint16_t step_count;
-    bool only_reads; /* no INSERT, UPDATE, DELETE or UPSERT */
+    bool only_reads;       /* no INSERT, UPDATE, DELETE or UPSERT */
+    const uint8_t *params; /* the count and kinds of parameters, borrowed; NULL: there are none */
+    const uint8_t *values; /* of the parameters, behind the sections */
+    uint32_t params_size;
+    uint32_t values_size;
     struct program_outline_section {
         uint16_t slot;
         uint16_t step_count;
@@ -232,7 +290,8 @@ struct program_reply {
     struct step_rows {
         uint32_t row_count;
         uint32_t column_count;
-        struct value *values; /* row_count * column_count, from `arena` */
+        uint32_t row_capacity; /* of program_reply_row_more */
+        struct value *values;  /* row_count * column_count, from `arena` */
     } steps[PROGRAM_STEPS_MAX];
     uint64_t step_mask; /* the steps that have an entry above */
     struct arena arena;
@@ -244,6 +303,17 @@ void program_reply_begin(struct buf *buf);
  */
 void program_reply_end(struct buf *buf, size_t at, enum err err, uint8_t failed_step,
                        uint64_t commit_ts);
+/* A reply that is filled where the program runs, without bytes in between. */
+void program_reply_clear(struct program_reply *reply);
+/* Room for the step's one row, which the caller fills before the next call. NULL: no memory. */
+struct value *program_reply_row(struct program_reply *reply, uint8_t step, uint16_t column_count);
+/* Room for one more row of a scan's at most row_max, as above. */
+struct value *program_reply_row_more(struct program_reply *reply, uint8_t step,
+                                     uint16_t column_count, uint32_t row_max);
+/* Parses what is in `bytes` and sets the outcome; with an err there are no rows. The errors of
+ * program_reply_decode, which also replace an `err` of ERR_NONE. */
+MUST_USE enum err program_reply_finish(struct program_reply *reply, enum err err,
+                                       uint8_t failed_step, uint64_t commit_ts);
 void program_reply_init(struct program_reply *reply);
 void program_reply_fini(struct program_reply *reply);
 /* Parses reply->bytes. ERR_BAD_SIGNAL, ERR_NO_MEMORY; else reply->err, the program's own outcome,

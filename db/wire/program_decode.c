@@ -18,6 +18,8 @@ struct decoder {
     struct reader reader;
     const struct catalog *catalog;
     struct arena *arena;
+    uint16_t param_count;
+    const uint8_t *param_kinds;
     uint64_t known; /* steps of the section so far that later ones may refer to, a bit each */
     struct step *by_number[PROGRAM_STEPS_MAX]; /* those */
     struct step *step;                         /* being decoded */
@@ -29,6 +31,8 @@ static bool column_check(const void *context, uint8_t source, uint16_t column, e
 {
     const struct decoder *decoder = context;
     struct step *step = decoder->step;
+    if (source == PROGRAM_SOURCE_PARAM)
+        return column < decoder->param_count && kind == decoder->param_kinds[column];
     if (source != step->number) {
         if (source >= PROGRAM_STEPS_MAX || !(decoder->known >> source & 1)) return false;
         step = decoder->by_number[source];
@@ -68,8 +72,14 @@ static inline enum err decode_operand(struct decoder *decoder, bool own_allowed,
         operand->step = reader_u8(&decoder->reader);
         operand->column = reader_u16(&decoder->reader);
         decoder->own_allowed = own_allowed;
-        if (decoder->reader.failed ||
+        if (decoder->reader.failed || operand->step == PROGRAM_SOURCE_PARAM ||
             !column_check(decoder, operand->step, operand->column, KIND_NULL))
+            return ERR_BAD_PROGRAM;
+        return ERR_NONE;
+    case OPERAND_PARAM:
+        operand->tag = OPERAND_PARAM;
+        operand->column = reader_u16(&decoder->reader);
+        if (decoder->reader.failed || operand->column >= decoder->param_count)
             return ERR_BAD_PROGRAM;
         return ERR_NONE;
     case OPERAND_EXPR:
@@ -253,6 +263,18 @@ static bool head_fits(const struct step_head *head, const struct table_def *tabl
     }
 }
 
+/* The operand that is all of the key of a hashed row, and known before the program runs. */
+static const struct operand *key_known(const struct step *step)
+{
+    if (!step->table || step->kind == STEP_SCAN) return NULL;
+    const struct index_def *primary = &step->table->indexes[0];
+    if (primary->column_count != 1 || (primary->kind != INDEX_HASH && !primary->has_hash) ||
+        column_kind(&step->table->columns[primary->columns[0]]) != KIND_U64)
+        return NULL;
+    const struct operand *key = step->key_count ? step->key : &step->values[primary->columns[0]];
+    return key->tag == OPERAND_CONST || key->tag == OPERAND_PARAM ? key : NULL;
+}
+
 static enum err decode_step(struct decoder *decoder, struct step *step, int number_min)
 {
     uint32_t size = reader_u32(&decoder->reader);
@@ -289,6 +311,7 @@ static enum err decode_step(struct decoder *decoder, struct step *step, int numb
     if (err) return err;
     err = decode_operands(decoder, head.value_count, &step->values);
     if (err) return err;
+    step->ahead = key_known(step);
     if (head.guard_count) {
         step->guards = arena_alloc(decoder->arena, head.guard_count * sizeof(*step->guards));
         if (!step->guards) return ERR_NO_MEMORY;
@@ -323,33 +346,81 @@ static enum err decode_section(struct decoder *decoder, struct program_section_d
     return ERR_NONE;
 }
 
-enum err program_decode(struct reader *reader, const struct catalog *catalog, struct arena *arena,
-                        struct program_decoded *ret_program)
+/* The head, and how many steps the sections must have. */
+static enum err decode_head(struct decoder *decoder, struct program_decoded *program)
+{
+    uint16_t version = reader_u16(&decoder->reader);
+    program->section_count = reader_u16(&decoder->reader);
+    program->step_count = reader_u16(&decoder->reader);
+    uint32_t flags = reader_u32(&decoder->reader);
+    if (decoder->reader.failed || version != PROGRAM_VERSION ||
+        (flags & ~(uint32_t)PROGRAM_HAS_PARAMS) || program->section_count > PROGRAM_SECTIONS_MAX ||
+        program->step_count > PROGRAM_STEPS_MAX)
+        return ERR_BAD_PROGRAM;
+    if (!flags) return ERR_NONE;
+    uint16_t count = reader_u16(&decoder->reader);
+    if (count == 0 || count > PROGRAM_PARAMS_MAX) return ERR_BAD_PROGRAM;
+    const uint8_t *kinds = reader_take(&decoder->reader, count);
+    if (!kinds) return ERR_BAD_PROGRAM;
+    for (uint16_t i = 0; i < count; i++)
+        if (!param_kind_is_known(kinds[i])) return ERR_BAD_PROGRAM;
+    decoder->param_count = program->param_count = count;
+    decoder->param_kinds = program->param_kinds = kinds;
+    return ERR_NONE;
+}
+
+static enum err decode_params(struct decoder *decoder, struct program_decoded *program)
+{
+    if (program->param_count == 0) return ERR_NONE;
+    struct value *params = arena_alloc(decoder->arena, program->param_count * sizeof(*params));
+    if (!params) return ERR_NO_MEMORY;
+    for (uint16_t i = 0; i < program->param_count; i++) {
+        params[i] = value_get(&decoder->reader);
+        if (decoder->reader.failed || !param_fits(program->param_kinds[i], params[i]))
+            return ERR_BAD_PROGRAM;
+    }
+    program->params = params;
+    return ERR_NONE;
+}
+
+static enum err decode(struct reader *reader, const struct catalog *catalog, struct arena *arena,
+                       bool with_params, struct program_decoded *ret_program)
 {
     if (reader_left(reader) > PROGRAM_SIZE_MAX) return ERR_BAD_PROGRAM;
     struct decoder decoder;
     decoder.reader = *reader;
     decoder.catalog = catalog;
     decoder.arena = arena;
-    uint16_t version = reader_u16(&decoder.reader);
-    struct program_decoded program = {.section_count = reader_u16(&decoder.reader)};
-    program.step_count = reader_u16(&decoder.reader);
-    uint32_t flags = reader_u32(&decoder.reader);
-    if (decoder.reader.failed || version != PROGRAM_VERSION || flags != 0 ||
-        program.section_count > PROGRAM_SECTIONS_MAX || program.step_count > PROGRAM_STEPS_MAX)
-        return ERR_BAD_PROGRAM;
+    decoder.param_count = 0;
+    struct program_decoded program = {0};
+    enum err err = decode_head(&decoder, &program);
+    if (err) return err;
     program.sections = arena_alloc(arena, program.section_count * sizeof(*program.sections));
     if (!program.sections) return ERR_NO_MEMORY;
     unsigned left = program.step_count;
     int number_min = 0;
     for (uint16_t i = 0; i < program.section_count; i++) {
         struct program_section_decoded *section = &program.sections[i];
-        enum err err = decode_section(&decoder, section, left, &number_min);
+        err = decode_section(&decoder, section, left, &number_min);
         if (err) return err;
         left -= section->step_count;
     }
+    if (with_params) err = decode_params(&decoder, &program);
+    if (err) return err;
     if (left || reader_left(&decoder.reader)) return ERR_BAD_PROGRAM;
     *reader = decoder.reader;
     *ret_program = program;
     return ERR_NONE;
+}
+
+enum err program_decode(struct reader *reader, const struct catalog *catalog, struct arena *arena,
+                        struct program_decoded *ret_program)
+{
+    return decode(reader, catalog, arena, true, ret_program);
+}
+
+enum err program_decode_unbound(struct reader *reader, const struct catalog *catalog,
+                                struct arena *arena, struct program_decoded *ret_program)
+{
+    return decode(reader, catalog, arena, false, ret_program);
 }

@@ -10,7 +10,10 @@
 #include "base/check.h"
 #include "db/wire/value_codec.h"
 
-enum { REPLY_COLUMNS_MAX = 2 * SCHEMA_COLUMNS_MAX }; /* of a scan with a lookup */
+enum {
+    REPLY_COLUMNS_MAX = 2 * SCHEMA_COLUMNS_MAX, /* of a scan with a lookup */
+    ROWS_FIRST = 256,                           /* room for a scan's rows at first */
+};
 
 void program_reply_begin(struct buf *buf)
 {
@@ -65,9 +68,71 @@ static enum err decode_rows(struct program_reply *reply, struct reader *reader)
     for (size_t i = 0; i < count; i++)
         values[i] = value_get(reader);
     if (reader->failed) return ERR_BAD_SIGNAL;
-    reply->steps[step] = (struct step_rows){row_count, column_count, values};
+    reply->steps[step] = (struct step_rows){row_count, column_count, 0, values};
     reply->step_mask |= UINT64_C(1) << step;
     return ERR_NONE;
+}
+
+/* Outputs up to the end. */
+static enum err decode_outputs(struct program_reply *reply, struct reader *reader)
+{
+    while (reader_left(reader)) {
+        enum err err = decode_rows(reply, reader);
+        if (err) return err;
+    }
+    return ERR_NONE;
+}
+
+void program_reply_clear(struct program_reply *reply)
+{
+    forget_rows(reply);
+    buf_clear(&reply->bytes);
+}
+
+struct value *program_reply_row(struct program_reply *reply, uint8_t step, uint16_t column_count)
+{
+    ASSERT_SLOW(!(reply->step_mask & UINT64_C(1) << step));
+    struct value *values = arena_alloc(&reply->arena, column_count * sizeof(*values));
+    if (!values) return NULL;
+    reply->steps[step] = (struct step_rows){1, column_count, 0, values};
+    reply->step_mask |= UINT64_C(1) << step;
+    return values;
+}
+
+struct value *program_reply_row_more(struct program_reply *reply, uint8_t step,
+                                     uint16_t column_count, uint32_t row_max)
+{
+    struct step_rows *rows = &reply->steps[step];
+    if (!(reply->step_mask & UINT64_C(1) << step)) {
+        *rows = (struct step_rows){.column_count = column_count};
+        reply->step_mask |= UINT64_C(1) << step;
+    }
+    if (rows->row_count == rows->row_capacity) {
+        uint32_t capacity = rows->row_capacity ? rows->row_capacity * 2 : ROWS_FIRST;
+        if (capacity > row_max) capacity = row_max;
+        ASSERT(capacity > rows->row_count);
+        size_t row_size = column_count * sizeof(*rows->values);
+        struct value *values = arena_alloc(&reply->arena, capacity * row_size);
+        if (!values) return NULL;
+        if (rows->row_count) memcpy(values, rows->values, rows->row_count * row_size);
+        rows->values = values;
+        rows->row_capacity = capacity;
+    }
+    return rows->values + (size_t)rows->row_count++ * column_count;
+}
+
+enum err program_reply_finish(struct program_reply *reply, enum err err, uint8_t failed_step,
+                              uint64_t commit_ts)
+{
+    if (!err && __builtin_expect(reply->bytes.size > 0, 0)) {
+        struct reader reader = reader_of(reply->bytes.bytes, reply->bytes.size);
+        err = reply->bytes.failed ? ERR_NO_MEMORY : decode_outputs(reply, &reader);
+    }
+    if (__builtin_expect(err != ERR_NONE, 0)) forget_rows(reply);
+    reply->err = err;
+    reply->failed_step = failed_step;
+    reply->commit_ts = commit_ts;
+    return err;
 }
 
 enum err program_reply_decode(struct program_reply *reply)
@@ -79,12 +144,10 @@ enum err program_reply_decode(struct program_reply *reply)
     uint64_t commit_ts = reader_u64(&reader);
     if (reader.failed || reply->bytes.size > PROGRAM_REPLY_SIZE_MAX || !err_is_known(number))
         return ERR_BAD_SIGNAL;
-    while (reader_left(&reader)) {
-        enum err err = decode_rows(reply, &reader);
-        if (err) {
-            forget_rows(reply);
-            return err;
-        }
+    enum err err = decode_outputs(reply, &reader);
+    if (err) {
+        forget_rows(reply);
+        return err;
     }
     reply->err = (enum err)number;
     reply->failed_step = failed_step;

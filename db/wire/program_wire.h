@@ -1,9 +1,12 @@
 /* The byte layout of a program, shared by builder and decoder. Private to db/wire.
  *
- *   program   u16 version, u16 section count, u16 step count, u32 flags (0), sections
+ *   program   u16 version, u16 section count, u16 step count, u32 flags; with PROGRAM_HAS_PARAMS:
+ *             u16 count (1..), u8 kind of each; sections; with PROGRAM_HAS_PARAMS: count values,
+ *             each of its kind or NULL
  *   section   u16 slot, u16 step count, steps
  *   step      u32 size of what follows, struct step_head, keys, values, clauses
- *   operand   u8 tag; CONST: a value (expr.h); COLUMN: u8 step, u16 column; EXPR: an expression
+ *   operand   u8 tag; CONST: a value (expr.h); COLUMN: u8 step, u16 column; EXPR: an expression;
+ *             PARAM: u16 number
  *   clause    u8 tag; WHEN: expression; GUARD: u16 err, expression; SET: u16 column, operand;
  *             OUTPUT: u16 count, u16 columns; LOOKUP: u32 table id, u32 table version, u16 column,
  *             u16 count, u16 columns
@@ -13,9 +16,14 @@
 #ifndef DB_WIRE_PROGRAM_WIRE_H
 #define DB_WIRE_PROGRAM_WIRE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "db/wire/program.h"
+
 enum { PROGRAM_VERSION = 1, PROGRAM_HEAD_SIZE = 10, SECTION_HEAD_SIZE = 4 };
+enum { PROGRAM_FLAGS_AT = 6 };
+enum program_flag { PROGRAM_HAS_PARAMS = 1 };
 
 enum step_bit { STEP_HAS_WHEN = 1, STEP_HAS_LOOKUP = 2, STEP_HAS_OUTPUT = 4, STEP_INCLUSIVE = 8 };
 
@@ -37,6 +45,21 @@ struct step_head {
 } __attribute__((packed)); /* lies at any address */
 _Static_assert(sizeof(struct step_head) == 28, "wire format");
 
+/* The kinds a parameter may be declared with. */
+static inline bool param_kind_is_known(uint8_t kind)
+{
+    return kind > KIND_NULL && kind <= KIND_STR;
+}
+
+static inline bool param_fits(uint8_t kind, struct value value)
+{
+    return value.kind == kind || value.kind == KIND_NULL;
+}
+
 enum clause { CLAUSE_WHEN = 1, CLAUSE_GUARD, CLAUSE_SET, CLAUSE_OUTPUT, CLAUSE_LOOKUP };
+
+/* program_decode of a program whose parameters have no values yet: params is NULL. */
+MUST_USE enum err program_decode_unbound(struct reader *reader, const struct catalog *catalog,
+                                         struct arena *arena, struct program_decoded *ret_program);
 
 #endif

@@ -33,6 +33,15 @@ enum signal_type {
     SIGNAL_STATUS_REPLY = 16,
     SIGNAL_CHECKPOINT = 17, /* take one now; answered when it is published */
     SIGNAL_CHECKPOINT_REPLY = 18,
+    /* client -> worker, over links: the same as PROGRAM and DDL, under the number of an earlier
+     * one whose answer was lost with its link. Done once, answered with the first answer. */
+    SIGNAL_PROGRAM_AGAIN = 19,
+    SIGNAL_DDL_AGAIN = 20,
+    SIGNAL_SESSION_OPEN = 21, /* first on every link: u64 greatest number of a request that may
+                                 come again, 0: none. No answer */
+    SIGNAL_CLIENT_END = 22,   /* the client ends: its queries and answers are forgotten */
+    SIGNAL_INFO = 23,         /* u64 version of the catalog that is known; 0: none */
+    SIGNAL_INFO_REPLY = 24,   /* body: info.h */
     /* worker -> worker: two-phase commit */
     SIGNAL_PREPARE = 32,  /* u64 transaction id, then the participant's sections as a program */
     SIGNAL_PREPARED = 33, /* u16 err, u8 failed step, u64 prepare timestamp, outputs */

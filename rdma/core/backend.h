@@ -106,8 +106,8 @@ extern const struct backend_ops sim_ops;
 /* ---- what back ends call ---- */
 
 /* A peer wants in: the link for it, not yet authenticated; NULL: too many (the back end drops the
- * connection, the core has counted it). peer_text is for people, copied. Not from within core_batch,
- * core_connected or core_lost. */
+ * connection, the core has counted it). peer_text is for people, copied. Not from within
+ * core_batch, core_connected or core_lost. */
 struct link *core_accept(struct backend *backend, struct backend_link *link, const char *peer_text);
 /* The low level of a link that ops->connect started is there. */
 void core_connected(struct link *link);

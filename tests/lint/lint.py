@@ -54,7 +54,7 @@ FORBIDDEN_CALLS = """
 """.split()
 # The real environment is where they belong; and the outer edge, where a store's directory is found and locked before there
 # is an environment, and where a client's own thread waits.
-CALLS_ALLOWED_IN = {"db/node/env_posix.c", "db/api/db.c", "db/api/client.c"}
+CALLS_ALLOWED_IN = {"db/node/env_posix.c", "db/api/db.c", "db/api/client.c", "db/api/remote.c"}
 
 FORBIDDEN_WORDS = ["TO" + "DO", "FIX" + "ME"]
 WORD_CHECKED = (".c", ".h", ".py", ".sh", ".y", ".re", ".sql", ".awk", ".md", "meson.build", "/run", "dev")

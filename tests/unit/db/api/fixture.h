@@ -1,5 +1,9 @@
 /* A store in a temporary directory with a table of accounts, for tests of the client library.
  *
+ * With TRELLIS_TEST_LINKS=tcp or shm in the environment the store is served to this same process over
+ * such links: `db` is then the connected database, with as many loops as the store has workers, so
+ * that the same tests say the same of both.
+ *
  *     account(slot, id, balance, note)   primary key (slot, id), ordered and hashed; partition by
  * slot inode(ino, mode, nlink, size)      primary key (ino), hashed; partition by home */
 #ifndef TESTS_UNIT_DB_API_FIXTURE_H
@@ -21,6 +25,7 @@ enum { INODE_INO, INODE_MODE, INODE_NLINK, INODE_SIZE };
 struct fixture {
     char dir[64];
     struct db *db;
+    struct db *served; /* the embedded one behind it; NULL: db itself is embedded */
     struct db_client *client;
     const struct catalog *catalog;
     const struct table_def *account;
@@ -98,6 +103,26 @@ static inline void fixture_catalog(struct fixture *fixture)
     fixture->inode = catalog_find(fixture->catalog, "bank", "inode");
 }
 
+/* Lets `db` be reached over links, and puts a connected database in its place. */
+static inline void fixture_serve(struct fixture *fixture, enum link_kind kind, uint16_t loops)
+{
+    struct diag diag = {0};
+    struct port_address bound;
+    struct port_address *address = calloc(1, sizeof(*address));
+    address->kind = kind;
+    strcpy(address->host, "127.0.0.1");
+    snprintf(address->path, sizeof(address->path), "%s/link", fixture->dir);
+    struct db_connect_config config = {
+        .addresses = &bound, .address_count = 1, .loop_count = loops ? loops : 1};
+    memset(config.secret, 42, sizeof(config.secret));
+    fixture->served = fixture->db;
+    enum err err = db_listen(fixture->served, address, config.secret, &bound, &diag);
+    cr_assert_eq(err, ERR_NONE, "listen: %s", diag.text);
+    err = db_connect(&config, &fixture->db, &diag);
+    cr_assert_eq(err, ERR_NONE, "connect: %s", diag.text);
+    free(address);
+}
+
 static inline void fixture_open(struct fixture *fixture, struct db_config config)
 {
     struct diag diag = {0};
@@ -105,6 +130,10 @@ static inline void fixture_open(struct fixture *fixture, struct db_config config
     config.create = true;
     enum err err = db_open_embedded(&config, &fixture->db, &diag);
     cr_assert_eq(err, ERR_NONE, "open: %s", diag.text);
+    const char *links = getenv("TRELLIS_TEST_LINKS");
+    if (links)
+        fixture_serve(fixture, strcmp(links, "shm") == 0 ? LINK_SHM : LINK_TCP,
+                      config.worker_count);
     cr_assert_eq(db_client_create(fixture->db, &fixture->client), ERR_NONE);
     fixture->catalog = NULL;
     fixture_catalog(fixture);
@@ -118,6 +147,9 @@ static inline void fixture_close(struct fixture *fixture)
     db_client_destroy(fixture->client);
     cr_assert_eq(db_close(fixture->db, &diag), ERR_NONE, "close: %s", diag.text);
     fixture->db = NULL;
+    if (fixture->served)
+        cr_assert_eq(db_close(fixture->served, &diag), ERR_NONE, "close: %s", diag.text);
+    fixture->served = NULL;
 }
 
 static inline void fixture_init(struct fixture *fixture, struct db_config config)

@@ -1,0 +1,828 @@
+/* Channels: requests over links that may be lost at any moment.
+ *
+ * A request with one answer is kept, in its own signal, in the list of the worker that it goes to,
+ * in the order of numbers, until the answer is here. When a link comes up, everything in the list
+ * is sent, oldest first:
+ *
+ *   never sent before                 as it is
+ *   sent to the same life of the node under the same number; a change as PROGRAM_AGAIN or
+ *                                     DDL_AGAIN, which the node does once (db/node/session.c)
+ *   sent to an earlier life           a change may have been done there: ERR_OUTCOME_UNKNOWN;
+ *                                     anything else as it is
+ *
+ * The first signal of a link, SESSION_OPEN, tells the greatest number that may come again, so that
+ * a node which has dropped our session knows what it cannot know. A node that is closing refuses
+ * with ERR_CLOSED, having done nothing: such a request waits for the node's next life like one that
+ * was never sent. What has waited for a link for longer than the remote's timeout is answered here:
+ * ERR_TIMEOUT when nothing can have happened, ERR_OUTCOME_UNKNOWN when something may have.
+ *
+ * Signals of queries are not kept: their listener learns that a link was lost.
+ *
+ * Definitions: an answer ERR_SCHEMA_CHANGED means that our catalog is old, so it is held back until
+ * INFO has brought the new one; then the caller, who acquires the catalog again, finds it. So is
+ * the answer of a definition, and that of a flush by a life of the node of which we do not know yet
+ * what it has recovered.
+ *
+ * Threads: the owner's, and for polling only the keeper's (remote.c), so that the link of a thread
+ * that does something else for a minute stays up. Port callbacks therefore touch what the mutex
+ * guards and put signals into the inbox; listeners are called by the owner alone. */
+#include "db/api/channel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "db/node/links.h"
+#include "db/wire/program.h"
+
+static const uint64_t retry_next_ns = 50000000u;    /* at another address */
+static const uint64_t retry_later_ns = 1000000000u; /* where a peer is not what we look for */
+static const uint64_t tend_ns = 1000000000u; /* an owner away for this long needs the keeper */
+
+/* ---- kept requests ---- */
+
+static bool is_kept_type(uint16_t type)
+{
+    switch (type) {
+    case SIGNAL_PROGRAM:
+    case SIGNAL_DDL:
+    case SIGNAL_FLUSH:
+    case SIGNAL_STATUS:
+    case SIGNAL_CHECKPOINT:
+    case SIGNAL_INFO:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Would doing it twice be wrong? */
+static bool is_change(const struct signal *signal)
+{
+    if (signal->header.type == SIGNAL_DDL) return true;
+    if (signal->header.type != SIGNAL_PROGRAM) return false;
+    struct program_outline outline;
+    return program_outline_decode(signal->body, signal_body_size(signal), &outline) ||
+           !outline.only_reads;
+}
+
+static struct conn *conn_of(const struct channel *channel, const struct client_listener *listener)
+{
+    return channel->conns[listener->kept->header.destination];
+}
+
+/* Into its place by number: at the end, unless its worker has changed. */
+static void kept_insert(struct conn *conn, struct client_listener *listener)
+{
+    struct client_listener *older = conn->newest;
+    while (older && older->request > listener->request)
+        older = older->kept_older;
+    listener->kept_older = older;
+    listener->kept_newer = older ? older->kept_newer : conn->oldest;
+    if (listener->kept_newer)
+        listener->kept_newer->kept_older = listener;
+    else
+        conn->newest = listener;
+    if (older)
+        older->kept_newer = listener;
+    else
+        conn->oldest = listener;
+    if (!conn->unsent || conn->unsent == listener->kept_newer) conn->unsent = listener;
+}
+
+static struct signal *kept_take(struct conn *conn, struct client_listener *listener)
+{
+    struct signal *signal = listener->kept;
+    if (conn->unsent == listener) conn->unsent = listener->kept_newer;
+    if (listener->kept_older)
+        listener->kept_older->kept_newer = listener->kept_newer;
+    else
+        conn->oldest = listener->kept_newer;
+    if (listener->kept_newer)
+        listener->kept_newer->kept_older = listener->kept_older;
+    else
+        conn->newest = listener->kept_older;
+    listener->kept = NULL;
+    listener->kept_older = listener->kept_newer = NULL;
+    return signal;
+}
+
+static void inbox_put(struct channel *channel, struct signal *signal)
+{
+    signal->next = NULL;
+    *channel->inbox_end = signal;
+    channel->inbox_end = &signal->next;
+}
+
+/* The request ends here, with an answer of our own in its block. */
+static void conclude(struct conn *conn, struct client_listener *listener, enum err err)
+{
+    struct signal *signal = kept_take(conn, listener);
+    struct signal_header *header = &signal->header;
+    header->type = (uint16_t)(header->type + 1); /* the answers follow their requests */
+    header->source = conn->worker;
+    header->err = (uint16_t)err;
+    header->size = (uint32_t)sizeof(*header);
+    inbox_put(conn->channel, signal);
+}
+_Static_assert(SIGNAL_PROGRAM_REPLY == SIGNAL_PROGRAM + 1 && SIGNAL_DDL_REPLY == SIGNAL_DDL + 1 &&
+                   SIGNAL_FLUSH_REPLY == SIGNAL_FLUSH + 1 &&
+                   SIGNAL_STATUS_REPLY == SIGNAL_STATUS + 1 &&
+                   SIGNAL_CHECKPOINT_REPLY == SIGNAL_CHECKPOINT + 1 &&
+                   SIGNAL_INFO_REPLY == SIGNAL_INFO + 1,
+               "conclude() relies on it");
+
+static enum err transmit(struct conn *conn, struct client_listener *listener)
+{
+    struct signal_header *header = &listener->kept->header;
+    uint16_t type = header->type;
+    if (listener->kept_life == conn->life && is_change(listener->kept))
+        header->type = type == SIGNAL_DDL ? SIGNAL_DDL_AGAIN : SIGNAL_PROGRAM_AGAIN;
+    header->clock = conn->channel->clock.last;
+    struct link_piece piece = {.bytes = header, .size = header->size};
+    enum err err = link_send(conn->link, &piece, 1);
+    header->type = type;
+    if (err) return err;
+    listener->kept_life = conn->life;
+    if (listener->request > conn->request_max) conn->request_max = listener->request;
+    return ERR_NONE;
+}
+
+/* Sends what is not sent, as far as the link takes it. */
+static void conn_push(struct conn *conn)
+{
+    while (conn->unsent && conn->up && !conn->refuses) {
+        struct client_listener *listener = conn->unsent;
+        if (listener->kept_life && listener->kept_life != conn->life && is_change(listener->kept)) {
+            conclude(conn, listener, ERR_OUTCOME_UNKNOWN);
+            continue;
+        }
+        if (transmit(conn, listener)) {
+            conn->channel->restless = true;
+            return;
+        }
+        conn->unsent = listener->kept_newer;
+    }
+}
+
+/* When the oldest of those that wait for the link has waited for long enough. */
+static uint64_t conn_deadline(const struct conn *conn)
+{
+    uint64_t timeout = conn->channel->remote->timeout_ns;
+    if (!conn->up || conn->refuses) {
+        if (!conn->oldest) return UINT64_MAX;
+        uint64_t since = conn->oldest->kept_ns;
+        return (since > conn->down_ns ? since : conn->down_ns) + timeout;
+    }
+    return conn->unsent ? conn->unsent->kept_ns + timeout : UINT64_MAX;
+}
+
+static void conclude_overdue(struct conn *conn, uint64_t now)
+{
+    while (conn_deadline(conn) <= now) {
+        bool waits_for_link = !conn->up || conn->refuses;
+        struct client_listener *listener = waits_for_link ? conn->oldest : conn->unsent;
+        bool unknown = listener->kept_life && is_change(listener->kept);
+        conclude(conn, listener, unknown ? ERR_OUTCOME_UNKNOWN : ERR_TIMEOUT);
+    }
+}
+
+/* ---- links ---- */
+
+static void conn_connect(struct conn *conn, uint64_t now)
+{
+    struct channel *channel = conn->channel;
+    struct port_address *address = malloc(sizeof(*address));
+    uint8_t hello[GREETING_CLIENT_SIZE];
+    struct greeting_client greeting = {.worker = conn->worker, .client = channel->client};
+    greeting_client_encode(&greeting, hello);
+    struct link_options options = {
+        .context = conn, .report_failures = true, .hello = hello, .hello_size = sizeof(hello)};
+    enum err err = ERR_NO_MEMORY;
+    if (!address)
+        diag_set(&conn->reason, err, "%s", err_text(err));
+    else if (!remote_address(channel->remote, conn->address, conn->worker, address))
+        err = diag_set(&conn->reason, ERR_NOT_FOUND, "worker %u has no address",
+                       (unsigned)conn->worker);
+    else
+        err = port_connect(channel->port, address, &options, &conn->link, &conn->reason);
+    free(address);
+    conn->retry_ns = 0;
+    if (err) {
+        conn->link = NULL;
+        conn->retry_ns = now + retry_later_ns;
+        channel->restless = true;
+    }
+}
+
+static struct conn *conn_get(struct channel *channel, uint16_t worker)
+{
+    struct conn *conn = channel->conns[worker];
+    if (conn) return conn;
+    conn = calloc(1, sizeof(*conn));
+    if (!conn) return NULL;
+    conn->channel = channel;
+    conn->worker = worker;
+    conn->down_ns = remote_now(channel->remote);
+    channel->conns[worker] = conn;
+    channel->restless = true;
+    conn_connect(conn, conn->down_ns);
+    return conn;
+}
+
+static enum err introduce(struct conn *conn)
+{
+    struct {
+        struct signal_header header;
+        uint64_t request_max;
+    } first = {
+        .header = {.size = sizeof(first),
+                   .type = SIGNAL_SESSION_OPEN,
+                   .version = SIGNAL_VERSION,
+                   .destination = conn->worker,
+                   .client = conn->channel->client,
+                   .clock = conn->channel->clock.last},
+        .request_max = conn->request_max,
+    };
+    _Static_assert(sizeof(first) == sizeof(struct signal_header) + 8, "wire format");
+    struct link_piece piece = {.bytes = &first, .size = sizeof(first)};
+    return link_send(conn->link, &piece, 1);
+}
+
+static enum err on_up(void *context, struct link *link)
+{
+    struct channel *channel = context;
+    struct conn *conn = link_context(link);
+    struct greeting_node greeting;
+    uint8_t size;
+    const uint8_t *hello = link_hello(link, &size);
+    enum err err = greeting_node_decode(hello, size, &greeting);
+    if (!err && greeting.worker != conn->worker) err = ERR_INVALID;
+    if (!err) err = remote_greeted(channel->remote, &greeting);
+    if (!err) {
+        if (greeting.life != conn->life) conn->request_max = 0;
+        conn->life = greeting.life;
+        conn->link = link;
+        err = introduce(conn);
+    }
+    if (err) {
+        conn->retry_ns = remote_now(channel->remote) + retry_later_ns;
+        return err;
+    }
+    conn->up = true;
+    conn->refuses = false;
+    conn->retry_ns = 0;
+    conn->reason = (struct diag){0};
+    conn->unsent = conn->oldest;
+    if (conn->worker == 0 || greeting.life != atomic_load(&channel->remote->learned_life))
+        channel->info_wanted = true;
+    conn_push(conn);
+    return ERR_NONE;
+}
+
+static void on_down(void *context, struct link *link, const struct diag *reason)
+{
+    struct channel *channel = context;
+    struct conn *conn = link_context(link);
+    uint64_t now = remote_now(channel->remote);
+    if (conn->up) {
+        channel->lost |= UINT64_C(1) << conn->worker;
+        if (!conn->refuses) conn->down_ns = now;
+    } else if (channel->remote->address_count > 1 && !conn->retry_ns) {
+        conn->retry_ns = now + retry_next_ns;
+    }
+    conn->up = false;
+    conn->refuses = false;
+    conn->unsent = conn->oldest;
+    conn->reason = *reason;
+    channel->restless = true;
+}
+
+static void *on_alloc(void *context, struct link *link, uint32_t size)
+{
+    (void)context, (void)link;
+    uint32_t head = sizeof(struct signal_header);
+    struct signal *signal = signal_create(size < head ? 0 : size - head);
+    return signal ? &signal->header : NULL;
+}
+
+static void on_release(void *context, struct link *link, void *message)
+{
+    (void)context, (void)link;
+    signal_destroy(CONTAINER_OF(message, struct signal, header));
+}
+
+static bool is_answer(uint16_t type)
+{
+    switch (type) {
+    case SIGNAL_PROGRAM_REPLY:
+    case SIGNAL_DDL_REPLY:
+    case SIGNAL_FLUSH_REPLY:
+    case SIGNAL_STATUS_REPLY:
+    case SIGNAL_CHECKPOINT_REPLY:
+    case SIGNAL_INFO_REPLY:
+    case SIGNAL_QUERY_OPENED:
+    case SIGNAL_QUERY_ROWS:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What is not an answer to us from this worker is dropped: whoever waits is told by the link's end,
+ * or by the deadline. */
+static void on_message(void *context, struct link *link, void *message, uint32_t size)
+{
+    struct channel *channel = context;
+    const struct conn *conn = link_context(link);
+    struct signal *signal = CONTAINER_OF(message, struct signal, header);
+    const struct signal_header *header = &signal->header;
+    if (size < sizeof(*header) || signal_check(header, size) || header->source != conn->worker ||
+        header->client != channel->client || !is_answer(header->type)) {
+        signal_destroy(signal);
+        return;
+    }
+    inbox_put(channel, signal);
+}
+
+static const struct port_events events = {
+    .up = on_up,
+    .down = on_down,
+    .alloc = on_alloc,
+    .message = on_message,
+    .release = on_release,
+};
+
+/* What is due without anything having arrived. */
+static void upkeep(struct channel *channel, uint64_t now)
+{
+    channel->restless = false;
+    for (unsigned w = 0; w < WORKERS_MAX; w++) {
+        struct conn *conn = channel->conns[w];
+        if (!conn) continue;
+        if (conn->retry_ns && conn->retry_ns <= now) {
+            if (conn->link) link_close(conn->link);
+            conn->link = NULL;
+            conn->address = (conn->address + 1) % channel->remote->address_count;
+            conn_connect(conn, now);
+        }
+        conn_push(conn);
+        conclude_overdue(conn, now);
+        if (!conn->up || conn->refuses || conn->unsent || conn->retry_ns) channel->restless = true;
+    }
+}
+
+static uint64_t due_ns(const struct channel *channel)
+{
+    uint64_t due = UINT64_MAX;
+    if (!channel->restless) return due;
+    for (unsigned w = 0; w < WORKERS_MAX; w++) {
+        const struct conn *conn = channel->conns[w];
+        if (!conn) continue;
+        uint64_t deadline = conn_deadline(conn);
+        if (deadline < due) due = deadline;
+        if (conn->retry_ns && conn->retry_ns < due) due = conn->retry_ns;
+        /* The link is full: nobody tells when it is not any more. */
+        uint64_t soon = conn->up && conn->unsent ? 1000000 : UINT64_MAX;
+        if (soon != UINT64_MAX && remote_now(channel->remote) + soon < due)
+            due = remote_now(channel->remote) + soon;
+    }
+    return due;
+}
+
+/* The node was started again with another number of workers: requests go to those that own their
+ * slots now; but what this life has got already stays with the worker that got it, whose session
+ * alone knows of it. */
+static void spread(struct channel *channel, uint16_t count)
+{
+    uint64_t life = remote_life(channel->remote);
+    struct client_listener *all = NULL;
+    for (unsigned w = 0; w < WORKERS_MAX; w++) {
+        struct conn *conn = channel->conns[w];
+        while (conn && conn->newest) {
+            struct client_listener *listener = conn->newest;
+            struct signal *signal = kept_take(conn, listener);
+            listener->kept = signal;
+            listener->kept_newer = all;
+            all = listener;
+        }
+        if (!conn || w < count) continue;
+        if (conn->link) link_close(conn->link);
+        free(conn);
+        channel->conns[w] = NULL;
+    }
+    channel->worker_count = count;
+    while (all) {
+        struct client_listener *listener = all;
+        all = listener->kept_newer;
+        struct signal *signal = listener->kept;
+        struct program_outline outline;
+        uint32_t to = signal->header.destination < count ? signal->header.destination : 0;
+        bool is_there = listener->kept_life == life && signal->header.destination < count;
+        if (!is_there && signal->header.type == SIGNAL_PROGRAM &&
+            !program_outline_decode(signal->body, signal_body_size(signal), &outline) &&
+            outline.section_count)
+            to = remote_slot_worker(channel->remote, outline.sections[0].slot);
+        signal->header.destination = to;
+        struct conn *conn = conn_get(channel, (uint16_t)to);
+        if (!conn) conn = channel->conns[0]; /* a retry of the caller finds its way */
+        signal->header.destination = conn->worker;
+        kept_insert(conn, listener);
+    }
+}
+
+/* ---- sending ---- */
+
+void channel_send(struct channel *channel, struct signal *signal)
+{
+    struct signal_header *header = &signal->header;
+    header->version = SIGNAL_VERSION;
+    header->source = 0; /* the node fills in who we are there */
+    header->client = channel->client;
+    header->clock = channel->clock.last;
+    header->reserved = 0;
+    uint16_t worker = (uint16_t)header->destination;
+    struct client_listener *listener = requests_find(&channel->requests, header->request);
+    pthread_mutex_lock(&channel->mutex);
+    struct conn *conn = conn_get(channel, worker);
+    if (is_kept_type(header->type)) {
+        ASSERT(listener && !listener->kept);
+        listener->kept = signal;
+        listener->kept_life = 0;
+        listener->kept_ns = remote_now(channel->remote);
+        if (!conn) {
+            /* No memory even for the link: answered here. */
+            struct conn none = {.channel = channel, .worker = worker};
+            kept_insert(&none, listener);
+            conclude(&none, listener, ERR_NO_MEMORY);
+        } else {
+            kept_insert(conn, listener);
+            conn_push(conn);
+        }
+        pthread_mutex_unlock(&channel->mutex);
+        return;
+    }
+    if (listener) listener->workers |= UINT64_C(1) << worker;
+    struct link_piece piece = {.bytes = header, .size = header->size};
+    bool sent = conn && conn->up && !conn->refuses && !link_send(conn->link, &piece, 1);
+    if (!sent) channel->lost |= UINT64_C(1) << worker;
+    pthread_mutex_unlock(&channel->mutex);
+    signal_destroy(signal);
+}
+
+void channel_forget(struct channel *channel, struct client_listener *listener)
+{
+    if (!listener->kept) return;
+    pthread_mutex_lock(&channel->mutex);
+    struct signal *signal = kept_take(conn_of(channel, listener), listener);
+    pthread_mutex_unlock(&channel->mutex);
+    signal_destroy(signal);
+}
+
+/* ---- handing out ---- */
+
+static void info_ask(struct channel *channel);
+
+static void hand_out(struct channel *channel, struct signal *signal)
+{
+    struct client_listener *listener = requests_find(&channel->requests, signal->header.request);
+    if (listener)
+        listener->receive(listener, signal);
+    else
+        signal_destroy(signal);
+}
+
+static void held_release(struct channel *channel)
+{
+    struct signal *signal = channel->held;
+    channel->held = channel->held_next;
+    channel->held_next = NULL;
+    while (signal) {
+        struct signal *next = signal->next;
+        signal->next = NULL;
+        hand_out(channel, signal);
+        signal = next;
+    }
+    if (channel->held) info_ask(channel);
+}
+
+static void info_receive(struct client_listener *listener, struct signal *signal)
+{
+    struct channel *channel = listener->context;
+    struct node_info info;
+    struct catalog *catalog;
+    requests_unlisten(&channel->requests, listener);
+    enum err err = (enum err)signal->header.err;
+    if (!err) err = node_info_decode(signal->body, signal_body_size(signal), &info, &catalog);
+    if (!err) err = remote_learned(channel->remote, &info, catalog);
+    /* After a failure the next link, or the next answer that needs it, asks again. */
+    signal_destroy(signal);
+    held_release(channel);
+}
+
+static void info_ask(struct channel *channel)
+{
+    if (channel->info.request) return;
+    uint64_t known = catalogs_version(&channel->remote->catalogs);
+    struct signal *signal = signal_create(sizeof(known));
+    if (!signal) {
+        held_release(channel); /* the callers will meet the old definitions again */
+        return;
+    }
+    channel->info = (struct client_listener){.receive = info_receive, .context = channel};
+    signal->header.request = requests_listen(&channel->requests, &channel->info);
+    signal->header.type = SIGNAL_INFO;
+    memcpy(signal->body, &known, sizeof(known));
+    channel_send(channel, signal);
+}
+
+static void hold(struct channel *channel, struct signal *signal)
+{
+    struct signal **list = channel->info.request ? &channel->held_next : &channel->held;
+    while (*list)
+        list = &(*list)->next;
+    signal->next = NULL;
+    *list = signal;
+    info_ask(channel);
+}
+
+/* Does the caller need to know what is new before it gets this? */
+static bool needs_info(struct channel *channel, const struct signal *signal, uint64_t life)
+{
+    const struct signal_header *header = &signal->header;
+    uint16_t err = header->err;
+    switch (header->type) {
+    case SIGNAL_PROGRAM_REPLY:
+        if (!err && signal_body_size(signal) >= sizeof(err))
+            memcpy(&err, signal->body, sizeof(err));
+        return err == ERR_SCHEMA_CHANGED;
+    case SIGNAL_QUERY_ROWS:
+    case SIGNAL_QUERY_OPENED:
+        return err == ERR_SCHEMA_CHANGED;
+    case SIGNAL_DDL_REPLY:
+        return true;
+    case SIGNAL_FLUSH_REPLY:
+        return !err && life != atomic_load(&channel->remote->learned_life);
+    default:
+        return false;
+    }
+}
+
+static void note_commit(struct channel *channel, const struct signal *signal, uint64_t life)
+{
+    uint64_t commit_ts;
+    if (signal->header.err || signal_body_size(signal) < PROGRAM_REPLY_HEADER_SIZE) return;
+    memcpy(&commit_ts, signal->body + PROGRAM_REPLY_HEADER_SIZE - sizeof(commit_ts),
+           sizeof(commit_ts));
+    if (commit_ts) remote_acknowledged(channel->remote, life, commit_ts);
+}
+
+/* The node is closing and has not begun it: back to those that wait for a link. */
+static void put_back(struct channel *channel, struct client_listener *listener)
+{
+    pthread_mutex_lock(&channel->mutex);
+    struct conn *conn = conn_of(channel, listener);
+    listener->kept_life = 0;
+    if (!conn->refuses && conn->up) conn->down_ns = remote_now(channel->remote);
+    conn->refuses = conn->up;
+    channel->restless = true;
+    pthread_mutex_unlock(&channel->mutex);
+}
+
+static void take(struct channel *channel, struct signal *signal)
+{
+    struct client_listener *listener = requests_find(&channel->requests, signal->header.request);
+    hlc_observe(&channel->clock, signal->header.clock);
+    if (!listener) {
+        signal_destroy(signal);
+        return;
+    }
+    if (listener->kept && signal->header.err == ERR_CLOSED) {
+        put_back(channel, listener);
+        signal_destroy(signal);
+        return;
+    }
+    uint64_t life = listener->kept_life;
+    channel_forget(channel, listener);
+    if (signal->header.type == SIGNAL_PROGRAM_REPLY) note_commit(channel, signal, life);
+    if (needs_info(channel, signal, life))
+        hold(channel, signal);
+    else
+        listener->receive(listener, signal);
+}
+
+static void tell_lost(struct channel *channel, uint64_t lost)
+{
+    for (unsigned i = 0; i < CLIENT_BUCKETS; i++) {
+        struct client_listener *listener = channel->requests.listeners[i];
+        for (; listener; listener = listener->next) {
+            uint64_t workers = listener->lost ? listener->workers & lost : 0;
+            if (workers) listener->lost(listener, (uint16_t)__builtin_ctzll(workers));
+        }
+    }
+}
+
+uint32_t channel_turn(struct channel *channel, uint64_t wait_ns)
+{
+    struct remote *remote = channel->remote;
+    pthread_mutex_lock(&channel->mutex);
+    uint16_t workers = atomic_load_explicit(&remote->worker_count, memory_order_relaxed);
+    if (workers != channel->worker_count && workers) spread(channel, workers);
+    if (channel->restless) upkeep(channel, remote_now(remote));
+    if (!channel->inbox && !channel->lost && !channel->info_wanted) {
+        uint64_t due = wait_ns ? due_ns(channel) : 0;
+        if (wait_ns && due != UINT64_MAX) {
+            uint64_t now = remote_now(remote);
+            uint64_t left = due > now ? due - now : 0;
+            if (left < wait_ns) wait_ns = left;
+        }
+        if (wait_ns) {
+            port_wait(channel->port, wait_ns);
+        } else {
+            port_poll(channel->port);
+            port_flush(channel->port);
+        }
+    } else {
+        port_flush(channel->port);
+    }
+    channel->turn_ns = 0;
+    bool ask = channel->info_wanted;
+    channel->info_wanted = false;
+    uint64_t lost = channel->lost;
+    channel->lost = 0;
+    struct signal *signal = channel->inbox;
+    channel->inbox = NULL;
+    channel->inbox_end = &channel->inbox;
+    pthread_mutex_unlock(&channel->mutex);
+
+    uint32_t count = 0;
+    if (ask) info_ask(channel);
+    while (signal) {
+        struct signal *next = signal->next;
+        signal->next = NULL;
+        take(channel, signal);
+        signal = next;
+        count++;
+    }
+    /* Answers that came before the loss were handed out before. */
+    if (lost) {
+        tell_lost(channel, lost);
+        count++;
+    }
+    channel->requests.received += count;
+    return count;
+}
+
+void channel_tend(struct channel *channel, uint64_t now_ns)
+{
+    if (pthread_mutex_trylock(&channel->mutex)) return;
+    if (!channel->turn_ns) {
+        channel->turn_ns = now_ns; /* seen first now: its owner was here since the last time */
+    } else if (now_ns - channel->turn_ns >= tend_ns) {
+        port_poll(channel->port);
+        port_flush(channel->port);
+    }
+    pthread_mutex_unlock(&channel->mutex);
+}
+
+/* ---- looking ---- */
+
+void channel_reach(struct channel *channel, uint16_t worker)
+{
+    pthread_mutex_lock(&channel->mutex);
+    (void)conn_get(channel, worker);
+    pthread_mutex_unlock(&channel->mutex);
+}
+
+bool channel_is_up(const struct channel *channel, uint16_t worker)
+{
+    struct channel *self = (struct channel *)(uintptr_t)channel;
+    pthread_mutex_lock(&self->mutex);
+    const struct conn *conn = channel->conns[worker];
+    bool up = conn && conn->up && !conn->refuses;
+    pthread_mutex_unlock(&self->mutex);
+    return up;
+}
+
+void channel_reason(struct channel *channel, uint16_t worker, struct diag *ret_reason)
+{
+    pthread_mutex_lock(&channel->mutex);
+    const struct conn *conn = channel->conns[worker];
+    *ret_reason = conn ? conn->reason : (struct diag){0};
+    pthread_mutex_unlock(&channel->mutex);
+}
+
+uint64_t channel_due_ns(struct channel *channel)
+{
+    pthread_mutex_lock(&channel->mutex);
+    uint64_t due = channel->inbox || channel->lost || channel->info_wanted ? 0 : due_ns(channel);
+    pthread_mutex_unlock(&channel->mutex);
+    return due;
+}
+
+/* ---- the requests' table ---- */
+
+uint64_t requests_listen(struct requests *requests, struct client_listener *listener)
+{
+    listener->request = ++requests->last;
+    struct client_listener **bucket = &requests->listeners[listener->request % CLIENT_BUCKETS];
+    listener->next = *bucket;
+    *bucket = listener;
+    return listener->request;
+}
+
+void requests_unlisten(struct requests *requests, struct client_listener *listener)
+{
+    struct client_listener **link = &requests->listeners[listener->request % CLIENT_BUCKETS];
+    while (*link && *link != listener)
+        link = &(*link)->next;
+    if (*link) *link = listener->next;
+    listener->next = NULL;
+    listener->request = 0;
+}
+
+/* ---- making and ending ---- */
+
+enum err channel_create(struct remote *remote, struct channel **ret_channel, struct diag *diag)
+{
+    struct channel *channel = calloc(1, sizeof(*channel));
+    if (!channel) return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
+    channel->remote = remote;
+    channel->inbox_end = &channel->inbox;
+    channel->worker_count = atomic_load(&remote->worker_count);
+    pthread_mutex_init(&channel->mutex, NULL);
+    remote->random(remote->clock_context, &channel->client, sizeof(channel->client));
+    channel->client |= CLIENT_REMOTE_BIT;
+    struct port_config config = {
+        .events = &events,
+        .context = channel,
+        .spin = remote->spin,
+        .links_max = WORKERS_MAX * 2,
+        .sim = remote->sim,
+    };
+    if (remote->sim) { /* else the port's own, which cost less */
+        config.monotonic_ns = remote->monotonic_ns;
+        config.random = remote->random;
+        config.clock_context = remote->clock_context;
+        config.sim_node = atomic_fetch_add(&remote->sim_node, 1);
+    }
+    memcpy(config.secret, remote->secret, sizeof(config.secret));
+    enum err err = port_create(&config, &channel->port, diag);
+    explicit_bzero(config.secret, sizeof(config.secret));
+    if (err) {
+        pthread_mutex_destroy(&channel->mutex);
+        free(channel);
+        return err;
+    }
+    *ret_channel = channel;
+    return ERR_NONE;
+}
+
+static void say_goodbye(struct conn *conn)
+{
+    struct signal_header header = {.size = sizeof(header),
+                                   .type = SIGNAL_CLIENT_END,
+                                   .version = SIGNAL_VERSION,
+                                   .destination = conn->worker,
+                                   .client = conn->channel->client,
+                                   .clock = conn->channel->clock.last};
+    struct link_piece piece = {.bytes = &header, .size = sizeof(header)};
+    enum err err = link_send(conn->link, &piece, 1);
+    (void)err; /* it will find out by the link's end */
+}
+
+static void signals_destroy(struct signal *signal)
+{
+    while (signal) {
+        struct signal *next = signal->next;
+        signal_destroy(signal);
+        signal = next;
+    }
+}
+
+void channel_destroy(struct channel *channel)
+{
+    if (!channel) return;
+    channel_unkeep(channel);
+    if (channel->info.request) {
+        channel_forget(channel, &channel->info);
+        requests_unlisten(&channel->requests, &channel->info);
+    }
+    for (unsigned w = 0; w < WORKERS_MAX; w++) {
+        struct conn *conn = channel->conns[w];
+        if (!conn) continue;
+        ASSERT(!conn->oldest); /* whoever has asked has left */
+        if (conn->up) say_goodbye(conn);
+    }
+    port_flush(channel->port);
+    for (unsigned w = 0; w < WORKERS_MAX; w++) {
+        if (channel->conns[w] && channel->conns[w]->link) link_close(channel->conns[w]->link);
+        free(channel->conns[w]);
+    }
+    port_destroy(channel->port);
+    signals_destroy(channel->inbox);
+    signals_destroy(channel->held);
+    signals_destroy(channel->held_next);
+    pthread_mutex_destroy(&channel->mutex);
+    free(channel);
+}

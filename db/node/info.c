@@ -1,0 +1,48 @@
+/* What a client has to know of the node: answered by any worker, to any client (db/wire/info.h).
+ *
+ * The catalog is sent only when the client has another version: clients ask again after every
+ * reconnect and whenever a definition turned out to be old. */
+#include <stdlib.h>
+
+#include "db/node/worker_private.h"
+#include "db/wire/info.h"
+
+static void on_info(struct worker *worker, struct signal *signal)
+{
+    struct node *node = worker->node;
+    struct reader reader = reader_of(signal->body, signal_body_size(signal));
+    uint64_t known = reader_u64(&reader);
+    if (reader.failed || reader_left(&reader)) {
+        worker_reply(worker, signal, SIGNAL_INFO_REPLY, ERR_BAD_SIGNAL, NULL, 0);
+        return;
+    }
+    struct node_info info = {
+        .worker_count = node->worker_count,
+        .partition_count = node->partition_count,
+        .query_memory_max = node->config.query_memory_max,
+        .cut = node->recovery.cut,
+        .replayed_count = node->recovery.replayed_count,
+        .dropped_count = node->recovery.dropped_count,
+    };
+    memcpy(info.key, node->info.key, sizeof(info.key));
+    listeners_info(node, &info);
+    pthread_mutex_lock(&node->mutex);
+    info.health = node->health_diag.err;
+    if (info.health) memcpy(info.health_text, node->health_diag.text, sizeof(info.health_text));
+    pthread_mutex_unlock(&node->mutex);
+    const struct catalog *catalog = node_catalog_acquire(node);
+    info.catalog_version = catalog->version;
+    struct buf body;
+    buf_init(&body);
+    node_info_encode(&info, catalog->version == known ? NULL : catalog, &body);
+    node_catalog_release(node, catalog);
+    enum err err = body.failed ? ERR_NO_MEMORY : ERR_NONE;
+    if (!err && body.size > SIGNAL_BODY_SIZE_MAX) err = ERR_TOO_BIG;
+    worker_reply(worker, signal, SIGNAL_INFO_REPLY, err, body.bytes, err ? 0 : (uint32_t)body.size);
+    buf_fini(&body);
+}
+
+void info_start(struct worker *worker)
+{
+    worker_on(worker, SIGNAL_INFO, on_info);
+}

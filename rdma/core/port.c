@@ -1,0 +1,565 @@
+/* Ports: their making and ending, and the turn.
+ *
+ * A turn (port_poll) goes: the clock; what the descriptors say; what the back ends find; due
+ * timers; then the links that ended are settled. During the first three, links are only marked and
+ * put into port->ending: callbacks of `down`, closing of back ends other than the link's that is
+ * being served, and freeing happen in port_settle, when nobody walks over links. Callbacks of `up`
+ * and `message` come right from the batch that causes them, and may close any link.
+ *
+ * Time: a turn reads the coarse clock, which costs a few nanoseconds and is some milliseconds old
+ * at most; all timers are coarse. After a sleep the fine one is read, so that a timer that woke the
+ * port is found due.
+ *
+ * Descriptors: a back end whose descriptors are always live (tcp) needs epoll_wait in every turn,
+ * the others have only listeners and connections in the making there, looked at every millisecond
+ * or so. While asleep all of them are live.
+ *
+ * A port that comes back late (stopped, or its owner was busy) must not take the silence of the
+ * meantime for its peers': no peer is given up before it had its full time since port->resumed_ns.
+ */
+#include "rdma/core/port_private.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "rdma/sim.h"
+
+enum {
+    LINKS_MAX_DEFAULT = 1024,
+    PENDING_MAX_DEFAULT = 64,
+    HANDSHAKE_MS_DEFAULT = 5000,
+    KEEPALIVE_MS_DEFAULT = 10000,
+    KEEPALIVE_MS_LEAST = 30,
+    RECONNECT_MS_MAX_DEFAULT = 2000,
+    LINK_CREDITS_DEFAULT = 16,
+    LINK_QUEUE_BYTES_DEFAULT = 32 << 20,
+    REGISTERED_BYTES_DEFAULT = 16 << 20,
+    POLL_BUDGET = 256, /* batches of a back end in a turn */
+    EPOLL_SKIP_MAX = 1000,
+    EPOLL_INTERVAL_NS = 1000 * 1000,
+    WAIT_CLOCK_ROUNDS = 16,
+};
+
+/* Back ends add themselves here; one that is not built is missing. */
+static const struct backend_ops *port_ops_of(enum link_kind kind)
+{
+    switch (kind) {
+    case LINK_TCP:
+        return &tcp_ops;
+    case LINK_SHM:
+        return &shm_ops;
+    case LINK_SIM:
+        return &sim_ops;
+    case LINK_VERBS:
+        return &verbs_ops;
+    case LINK_KINDS:
+        break;
+    }
+    return NULL;
+}
+
+/* ---- time and randomness ---- */
+
+static uint64_t clock_read(clockid_t clock)
+{
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+uint64_t port_clock_ns(const struct port *port)
+{
+    const struct port_config *config = &port->config;
+    if (config->monotonic_ns) return config->monotonic_ns(config->clock_context);
+    return config->sim ? sim_net_now_ns(config->sim) : clock_read(CLOCK_MONOTONIC);
+}
+
+static void port_time_fine(struct port *port)
+{
+    port->now_ns = port_clock_ns(port);
+}
+
+static void port_time_coarse(struct port *port)
+{
+    bool real = !port->config.monotonic_ns && !port->config.sim;
+    uint64_t now = real ? clock_read(CLOCK_MONOTONIC_COARSE) : port_clock_ns(port);
+    if (now > port->now_ns) port->now_ns = now;
+}
+
+uint64_t port_now_ns(const struct port *port)
+{
+    return port->now_ns;
+}
+
+void port_random(struct port *port, void *bytes, size_t size)
+{
+    if (port->config.random)
+        port->config.random(port->config.clock_context, bytes, size);
+    else if (port->config.sim)
+        sim_net_random(port->config.sim, bytes, size);
+    else
+        randombytes_buf(bytes, size);
+}
+
+/* ---- making and ending ---- */
+
+static void config_defaults(struct port_config *config)
+{
+    if (!config->links_max) config->links_max = LINKS_MAX_DEFAULT;
+    if (!config->pending_max) config->pending_max = PENDING_MAX_DEFAULT;
+    if (!config->handshake_ms) config->handshake_ms = HANDSHAKE_MS_DEFAULT;
+    if (!config->keepalive_ms) config->keepalive_ms = KEEPALIVE_MS_DEFAULT;
+    if (config->keepalive_ms < KEEPALIVE_MS_LEAST) config->keepalive_ms = KEEPALIVE_MS_LEAST;
+    if (!config->reconnect_ms_max) config->reconnect_ms_max = RECONNECT_MS_MAX_DEFAULT;
+    if (!config->link_credits) config->link_credits = LINK_CREDITS_DEFAULT;
+    if (config->link_credits > PORT_LINK_CREDITS_MAX) config->link_credits = PORT_LINK_CREDITS_MAX;
+    if (!config->link_queue_bytes) config->link_queue_bytes = LINK_QUEUE_BYTES_DEFAULT;
+    if (!config->registered_bytes_max) config->registered_bytes_max = REGISTERED_BYTES_DEFAULT;
+}
+
+enum err port_create(const struct port_config *config, struct port **ret_port, struct diag *diag)
+{
+    ASSERT(config->events && config->hello_size <= PORT_HELLO_SIZE_MAX);
+    if (sodium_init() < 0) return diag_set(diag, ERR_IO, "libsodium found no source of randomness");
+    struct port *port = calloc(1, sizeof(*port));
+    if (!port) return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
+    port->config = *config;
+    config_defaults(&port->config);
+    port->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (port->epoll_fd < 0) {
+        enum err err = errno == ENOMEM ? ERR_NO_MEMORY : ERR_BUSY;
+        diag_set(diag, err, "no descriptor for an epoll: %s", strerror(errno));
+        sodium_memzero(&port->config, sizeof(port->config));
+        free(port);
+        return err;
+    }
+    handshake_keys_derive(port->config.secret, &port->keys);
+    spin_init(&port->spin, port->config.spin, port->epoll_fd);
+    port->ending_tail = &port->ending;
+    port->timer_ns = UINT64_MAX;
+    port_time_fine(port);
+    port->stats.registered_bytes_max = port->config.registered_bytes_max;
+    *ret_port = port;
+    return ERR_NONE;
+}
+
+void port_destroy(struct port *port)
+{
+    if (!port) return;
+    ASSERT(!port->polling);
+    /* `down` that was due is not told any more. */
+    port->ending = NULL;
+    port->ending_tail = &port->ending;
+    while (port->links) {
+        struct link *link = port->links;
+        if (link->state == LINK_UP) {
+            link_flush(link);
+            if (link_post_control(link, BATCH_GOODBYE, NULL, 0)) link_flush(link);
+        }
+        link->ending = false;
+        link->drain = true;
+        link_destroy(link);
+    }
+    for (unsigned i = 0; i < LINK_KINDS; i++)
+        if (port->slots[i].backend) port->slots[i].ops->destroy(port->slots[i].backend);
+    close(port->epoll_fd);
+    spin_fini(&port->spin);
+    sodium_memzero(&port->keys, sizeof(port->keys));
+    sodium_memzero(&port->config, sizeof(port->config));
+    free(port);
+}
+
+static enum err slot_open(struct port *port, struct backend_slot *slot, enum link_kind kind,
+                          struct diag *diag)
+{
+    if (slot->backend) return ERR_NONE;
+    slot->ops = port_ops_of(kind);
+    if (!slot->ops)
+        return diag_set(diag, ERR_UNSUPPORTED, "this program was built without %s",
+                        link_kind_name(kind));
+    return slot->ops->open(port, port->epoll_fd, &slot->backend, diag);
+}
+
+enum err port_listen(struct port *port, const struct port_address *address,
+                     struct port_address *ret_bound, struct diag *diag)
+{
+    ASSERT((unsigned)address->kind < LINK_KINDS);
+    struct backend_slot *slot = &port->slots[address->kind];
+    enum err err = slot_open(port, slot, address->kind, diag);
+    if (err) return err;
+    uint32_t listeners = 0;
+    for (unsigned i = 0; i < LINK_KINDS; i++)
+        listeners += port->slots[i].listeners;
+    if (listeners == PORT_LISTENERS_MAX)
+        return diag_set(diag, ERR_BUSY, "a port listens at no more than %d addresses",
+                        PORT_LISTENERS_MAX);
+    struct port_address bound = *address;
+    err = slot->ops->listen(slot->backend, address, &bound, diag);
+    if (err) return err;
+    slot->listeners++;
+    if (ret_bound) *ret_bound = bound;
+    return ERR_NONE;
+}
+
+enum err port_connect(struct port *port, const struct port_address *address,
+                      const struct link_options *options, struct link **ret_link, struct diag *diag)
+{
+    static const struct link_options none;
+    if (!options) options = &none;
+    if (options->hello_size > PORT_HELLO_SIZE_MAX)
+        return diag_set(diag, ERR_INVALID, "a hello has at most %d bytes", PORT_HELLO_SIZE_MAX);
+    if (port->links_held >= port->config.links_max)
+        return diag_set(diag, ERR_BUSY, "there are %u links already", port->links_held);
+    ASSERT((unsigned)address->kind < LINK_KINDS);
+    struct backend_slot *slot = &port->slots[address->kind];
+    enum err err = slot_open(port, slot, address->kind, diag);
+    if (err) return err;
+    char text[PORT_ADDRESS_TEXT_SIZE];
+    port_address_format(address, text);
+    struct link *link = link_create(port, slot->backend, false, text);
+    if (!link) return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
+    link->address = malloc(sizeof(*link->address));
+    if (!link->address) {
+        link_destroy(link);
+        return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
+    }
+    *link->address = *address;
+    link->context = options->context;
+    link->once = options->once;
+    link->report = options->report_failures;
+    if (options->hello) {
+        memcpy(link->hello, options->hello, options->hello_size);
+        link->hello_size = options->hello_size;
+    }
+    port->links_held++;
+    link->counted_held = true;
+    port_time_coarse(port);
+    /* An attempt that cannot even start is a failed attempt like the others, but for what trying
+     * again will not mend. */
+    err = link_connect(link, diag);
+    if (err) {
+        link_destroy(link);
+        return err;
+    }
+    *ret_link = link;
+    return ERR_NONE;
+}
+
+/* ---- the turn ---- */
+
+void core_unwatch(struct port *port, const struct backend_watch *watch)
+{
+    for (int i = port->event_next; i < port->event_count; i++)
+        if (port->events[i].data.ptr == watch) port->events[i].data.ptr = NULL;
+}
+
+static void events_handle(struct port *port)
+{
+    while (port->event_next < port->event_count) {
+        struct epoll_event event = port->events[port->event_next++];
+        struct backend_watch *watch = event.data.ptr;
+        if (watch) watch->ready(watch, event.events);
+    }
+    port->event_next = port->event_count = 0;
+}
+
+/* Returns whether there were any. */
+static bool events_fetch(struct port *port, int timeout_ms)
+{
+    int count = epoll_wait(port->epoll_fd, port->events, PORT_EVENTS_MAX, timeout_ms);
+    port->event_next = 0;
+    port->event_count = count > 0 ? count : 0;
+    port->epoll_due = false;
+    port->epoll_skipped = 0;
+    port->epoll_last_ns = port->now_ns;
+    return count > 0;
+}
+
+static bool has_live_descriptors(const struct port *port)
+{
+    for (unsigned i = 0; i < LINK_KINDS; i++) {
+        const struct backend_slot *slot = &port->slots[i];
+        if (slot->backend && !slot->ops->arm && slot->links) return true;
+    }
+    return false;
+}
+
+/* Whether nothing but descriptors can bring something. */
+static bool has_only_descriptors(const struct port *port)
+{
+    for (unsigned i = 0; i < LINK_KINDS; i++) {
+        const struct backend_slot *slot = &port->slots[i];
+        if (slot->backend && slot->ops->arm && slot->links) return false;
+    }
+    return true;
+}
+
+static bool epoll_is_due(struct port *port)
+{
+    if (port->epoll_due || has_live_descriptors(port)) return true;
+    return ++port->epoll_skipped >= EPOLL_SKIP_MAX ||
+           port->now_ns - port->epoll_last_ns >= EPOLL_INTERVAL_NS;
+}
+
+static void timers_run(struct port *port)
+{
+    uint64_t now = port->now_ns;
+    uint64_t grace = (uint64_t)port->config.keepalive_ms * 1000000u / 6;
+    if (now > port->timer_ns + grace) port->resumed_ns = now;
+    port->timer_ns = UINT64_MAX;
+    struct link *next;
+    for (struct link *link = port->links; link; link = next) {
+        next = link->next; /* link_timer ends links, but frees none */
+        link_timer(link);
+        port_timer_at(port, link_timer_ns(link));
+    }
+}
+
+static bool slot_has_work(const struct port *port, const struct backend_slot *slot)
+{
+    if (!slot->backend) return false;
+    if (slot->links || slot->listeners) return true;
+    return slot->ops->timer_ns && slot->ops->timer_ns(slot->backend) <= port->now_ns;
+}
+
+/* All but fetching descriptor events. */
+static void turn_rest(struct port *port)
+{
+    events_handle(port);
+    for (unsigned i = 0; i < LINK_KINDS; i++) {
+        struct backend_slot *slot = &port->slots[i];
+        if (slot_has_work(port, slot)) (void)slot->ops->poll(slot->backend, POLL_BUDGET);
+    }
+    if (port->now_ns >= port->timer_ns) timers_run(port);
+    port->polling = false;
+    port_settle(port);
+    if (port->callbacks && port->spin.idle_ns) {
+        port_time_fine(port);
+        spin_found(&port->spin, port->now_ns);
+    }
+}
+
+static void turn_begin(struct port *port)
+{
+    ASSERT(!port->polling && !port->settling); /* no turn inside a callback */
+    port->polling = true;
+    port->callbacks = 0;
+    port->messages = 0;
+}
+
+static void credits_give(struct port *port)
+{
+    struct link *next;
+    for (struct link *link = port->dirty; link; link = next) {
+        next = link->dirty_next;
+        link_give_credits(link);
+    }
+}
+
+uint32_t port_poll(struct port *port)
+{
+    port_time_coarse(port);
+    /* Credits owed from the last turn that found no other batch to travel on. */
+    if (port->dirty) credits_give(port);
+    turn_begin(port);
+    if (epoll_is_due(port)) (void)events_fetch(port, 0);
+    turn_rest(port);
+    return port->messages;
+}
+
+void port_flush(struct port *port)
+{
+    struct link *link;
+    while ((link = port->dirty)) {
+        port->dirty = link->dirty_next;
+        link->dirty = false;
+        link_flush(link);
+    }
+}
+
+/* ---- waiting ---- */
+
+int port_fd(const struct port *port)
+{
+    return port->epoll_fd;
+}
+
+uint64_t port_timer_ns(const struct port *port)
+{
+    uint64_t ns = port->timer_ns;
+    for (unsigned i = 0; i < LINK_KINDS; i++) {
+        const struct backend_slot *slot = &port->slots[i];
+        if (!slot->backend || !slot->ops->timer_ns) continue;
+        uint64_t own = slot->ops->timer_ns(slot->backend);
+        if (own < ns) ns = own;
+    }
+    return ns;
+}
+
+uint64_t port_spin_ns(struct port *port)
+{
+    port_time_fine(port);
+    spin_idle(&port->spin, port->now_ns);
+    return spin_budget_ns(&port->spin, port->now_ns);
+}
+
+static void disarm_all(struct port *port)
+{
+    for (unsigned i = 0; i < LINK_KINDS; i++) {
+        struct backend_slot *slot = &port->slots[i];
+        if (slot->armed) slot->ops->disarm(slot->backend);
+        slot->armed = false;
+    }
+}
+
+static bool arm_all(struct port *port)
+{
+    for (unsigned i = 0; i < LINK_KINDS; i++) {
+        struct backend_slot *slot = &port->slots[i];
+        if (!slot->backend || !slot->ops->arm || !(slot->links || slot->listeners)) continue;
+        slot->armed = true;
+        if (!slot->ops->arm(slot->backend)) {
+            disarm_all(port);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool port_sleep(struct port *port)
+{
+    ASSERT(!port->polling && !port->asleep);
+    if (port->spin.mode == PORT_SPIN_ALWAYS) return false;
+    port_flush(port);
+    if (port->ending || !arm_all(port)) return false;
+    spin_idle(&port->spin, port->now_ns);
+    port->asleep = true;
+    port->stats.sleeps++;
+    return true;
+}
+
+void port_awake(struct port *port, bool ready)
+{
+    ASSERT(port->asleep);
+    port->asleep = false;
+    disarm_all(port);
+    port_time_fine(port);
+    port->epoll_due = ready;
+    if (ready) port->stats.wakeups++;
+}
+
+/* Looks for `budget` ns; true when something came. Without an instruction to pause: a turn takes its
+ * time anyway, and in an emulated processor that one costs microseconds. */
+static bool wait_spin(struct port *port, uint64_t budget)
+{
+    uint64_t start = port->now_ns;
+    for (unsigned round = 0;; round++) {
+        port_poll(port);
+        if (port->callbacks) {
+            port->stats.spins++;
+            return true;
+        }
+        if (round % WAIT_CLOCK_ROUNDS == 0) {
+            port_time_fine(port);
+            if (port->now_ns - start >= budget) return false;
+        }
+    }
+}
+
+static int timeout_ms_until(const struct port *port, uint64_t until_ns)
+{
+    if (until_ns == UINT64_MAX) return -1;
+    if (until_ns <= port->now_ns) return 0;
+    uint64_t ms = (until_ns - port->now_ns + 999999) / 1000000;
+    return ms > 1000000 ? 1000000 : (int)ms;
+}
+
+/* One sleep, and the turn after it. */
+static void wait_sleep(struct port *port, uint64_t until_ns)
+{
+    uint64_t timer = port_timer_ns(port);
+    if (timer < until_ns) until_ns = timer;
+    if (!port_sleep(port)) {
+        port_poll(port);
+        return;
+    }
+    /* The events that end the sleep are used at once: a message costs one epoll_wait. */
+    bool ready = events_fetch(port, timeout_ms_until(port, until_ns));
+    port_awake(port, ready);
+    port->epoll_due = false;
+    turn_begin(port);
+    turn_rest(port);
+}
+
+uint32_t port_wait(struct port *port, uint64_t timeout_ns)
+{
+    port_flush(port);
+    port_time_fine(port);
+    uint64_t until =
+        timeout_ns > UINT64_MAX - port->now_ns ? UINT64_MAX : port->now_ns + timeout_ns;
+    if (!has_only_descriptors(port) || port->ending) {
+        port_poll(port);
+        if (port->callbacks) return port->messages;
+    }
+    for (;;) {
+        spin_idle(&port->spin, port->now_ns);
+        uint64_t budget = spin_budget_ns(&port->spin, port->now_ns);
+        uint64_t left = until > port->now_ns ? until - port->now_ns : 0;
+        bool found = budget && left && wait_spin(port, budget < left ? budget : left);
+        if (!found && port->spin.mode != PORT_SPIN_ALWAYS) {
+            wait_sleep(port, until);
+            found = port->callbacks;
+        }
+        if (found) return port->messages;
+        if (port->now_ns >= until) return 0;
+        port_flush(port); /* credits that are owed */
+    }
+}
+
+/* ---- looking ---- */
+
+void port_stats(const struct port *port, struct port_stats *ret_stats)
+{
+    struct port_stats stats = port->stats;
+    stats.links = port->links_held;
+    stats.links_pending = port->pending;
+    stats.buffer_bytes = port->queue_bytes;
+    for (const struct link *link = port->links; link; link = link->next)
+        stats.links_up += link->state == LINK_UP;
+    for (unsigned i = 0; i < LINK_KINDS; i++) {
+        const struct backend_slot *slot = &port->slots[i];
+        if (slot->backend && slot->ops->stats) slot->ops->stats(slot->backend, &stats);
+    }
+    *ret_stats = stats;
+}
+
+uint32_t port_links_max(const struct port *port)
+{
+    return port->config.links_max;
+}
+
+uint32_t port_link_credits(const struct port *port)
+{
+    return port->config.link_credits;
+}
+
+uint64_t port_registered_bytes_max(const struct port *port)
+{
+    return port->config.registered_bytes_max;
+}
+
+const uint8_t *port_secret(const struct port *port)
+{
+    return port->config.secret;
+}
+
+struct sim_net *port_sim(const struct port *port, uint32_t *ret_node)
+{
+    *ret_node = port->config.sim_node;
+    return port->config.sim;
+}

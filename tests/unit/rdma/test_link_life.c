@@ -1,0 +1,434 @@
+/* How links come and go: refusals, losses, restarts, closes, keep-alive. One thread polls all. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/rdma/harness.h"
+
+static const struct link_options reporting = {.report_failures = true};
+
+/* Two endpoints, the second listening, neither connected. */
+static void two(struct world *world, enum test_backend_number backend, struct endpoint **ret_a,
+                struct endpoint **ret_b)
+{
+    world_init(world, backend);
+    *ret_a = endpoint_create(world);
+    *ret_b = endpoint_create(world);
+}
+
+static void start(struct endpoint *a, struct endpoint *b)
+{
+    endpoint_start(a);
+    endpoint_start(b);
+    endpoint_listen(b);
+}
+
+static void close_flow(struct flow *flow, struct link *link)
+{
+    link_close(link);
+    *flow = (struct flow){0};
+}
+
+/* ---- losing and coming back ---- */
+
+LINK_TEST(a_link_comes_up_again_after_its_peer_restarted)
+{
+    struct world world;
+    world_init(&world, backend);
+    struct endpoint *a, *b;
+    struct flow *at_a = world_pair(&world, &a, &b);
+    for (unsigned i = 1; i <= 3; i++) {
+        struct link *link = at_a->link;
+        endpoint_stop(b);
+        UNTIL(&world, a->downs == i);
+        cr_assert_not(link_is_up(link));
+        struct link_piece piece = {"x", 1};
+        cr_assert_eq(link_send(link, &piece, 1), ERR_CLOSED);
+        endpoint_start(b);
+        endpoint_listen(b);
+        UNTIL(&world, at_a->link);
+        cr_assert_eq(at_a->link, link, "it is the same link");
+        cr_assert_eq(at_a->ups, i + 1);
+        cr_assert_eq(flow_send(at_a), ERR_NONE);
+        uint64_t received = b->received;
+        UNTIL(&world, b->received == received + 1);
+        struct link_stats stats;
+        link_stats(link, &stats);
+        cr_assert_geq(stats.reconnects, i);
+    }
+    world_fini(&world);
+}
+
+LINK_TEST(a_link_asked_for_once_ends_with_its_first_connection)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    start(a, b);
+    struct link_options once = {.once = true};
+    struct flow *flow = endpoint_connect(a, b, &once);
+    UNTIL(&world, flow->link);
+    struct link *link = flow->link;
+    endpoint_stop(b);
+    UNTIL(&world, a->downs == 1);
+    endpoint_start(b);
+    endpoint_listen(b);
+    turn_for_ms(&world, 100);
+    cr_assert_not(link_is_up(link));
+    cr_assert_eq(b->ups, 1);
+    close_flow(flow, link);
+    world_fini(&world);
+}
+
+LINK_TEST(nobody_at_the_address_is_reported_and_tried_again_with_back_off)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    a->config.reconnect_ms_max = 100;
+    start(a, b);
+    endpoint_stop(b);
+    struct flow *flow = endpoint_connect(a, b, &reporting);
+    turn_for_ms(&world, 1500);
+    cr_assert_geq(a->downs, 8);
+    cr_assert_leq(a->downs, 40, "%u attempts in 1.5 s", a->downs);
+    cr_assert_gt(strlen(a->last_down.text), 10);
+    cr_assert_eq(flow->ups, 0);
+    endpoint_start(b);
+    endpoint_listen(b);
+    UNTIL(&world, flow->link);
+    world_fini(&world);
+}
+
+LINK_TEST(failures_are_not_reported_unless_asked_for)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    start(a, b);
+    endpoint_stop(b);
+    struct flow *flow = endpoint_connect(a, b, NULL);
+    turn_for_ms(&world, 300);
+    cr_assert_eq(a->downs, 0);
+    cr_assert_null(flow->link);
+    world_fini(&world);
+}
+
+LINK_TEST(a_message_in_pieces_is_given_back_when_the_link_goes_down)
+{
+    struct world world;
+    world_init(&world, backend);
+    struct endpoint *a, *b;
+    struct flow *at_a = world_pair(&world, &a, &b);
+    static uint8_t bytes[PORT_MESSAGE_SIZE_MAX];
+    struct link_piece piece = {bytes, sizeof(bytes)};
+    cr_assert_eq(link_send(at_a->link, &piece, 1), ERR_NONE);
+    UNTIL(&world, atomic_load(&b->messages_alive) == 1);
+    cr_assert_eq(b->received, 0);
+    endpoint_stop(a);
+    UNTIL(&world, b->downs == 1);
+    cr_assert_eq(atomic_load(&b->messages_alive), 0);
+    world_fini(&world);
+}
+
+/* ---- who may come in ---- */
+
+static void wrong_secret(enum test_backend_number backend, bool of_the_connector)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    (of_the_connector ? a : b)->config.secret[31] ^= 1;
+    struct endpoint *friend = endpoint_create(&world);
+    memcpy(friend->config.secret, b->config.secret, PORT_SECRET_SIZE);
+    start(a, b);
+    endpoint_start(friend);
+    struct flow *flow = endpoint_connect(a, b, &reporting);
+    UNTIL(&world, a->downs >= 2);
+    cr_assert_eq(a->last_down.err, ERR_DENIED, "%s", a->last_down.text);
+    cr_assert_not_null(strstr(a->last_down.text, "secret"), "%s", a->last_down.text);
+    cr_assert_eq(flow->ups, 0);
+    cr_assert_eq(b->ups, 0);
+    struct port_stats stats;
+    port_stats(b->port, &stats);
+    cr_assert_geq(stats.handshakes_failed, 1);
+    cr_assert_eq(stats.accepted, 0);
+    struct flow *good = endpoint_connect(friend, b, NULL);
+    UNTIL(&world, good->link && b->ups == 1);
+    world_fini(&world);
+}
+
+LINK_TEST(a_connector_with_the_wrong_secret_stays_outside)
+{
+    wrong_secret(backend, true);
+}
+
+LINK_TEST(a_listener_with_the_wrong_secret_is_not_believed)
+{
+    wrong_secret(backend, false);
+}
+
+LINK_TEST(the_owner_may_refuse_a_peer_with_a_reason)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    b->up_answer = ERR_OLD_TERM;
+    start(a, b);
+    struct flow *flow = endpoint_connect(a, b, &reporting);
+    UNTIL(&world, a->downs >= 1);
+    cr_assert_eq(a->last_down.err, ERR_OLD_TERM, "%s", a->last_down.text);
+    cr_assert_eq(flow->ups, 0);
+    cr_assert_eq(b->downs, 0);
+    struct port_stats stats;
+    port_stats(b->port, &stats);
+    cr_assert_geq(stats.refused, 1);
+    b->up_answer = ERR_NONE;
+    UNTIL(&world, flow->link && b->ups == 1);
+    world_fini(&world);
+}
+
+LINK_TEST(the_connector_may_refuse_whom_it_reached)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    a->up_answer = ERR_INVALID;
+    start(a, b);
+    (void)endpoint_connect(a, b, NULL);
+    UNTIL(&world, a->downs == 1 && b->downs == 1);
+    cr_assert_eq(a->last_down.err, ERR_INVALID);
+    turn_for_ms(&world, 100);
+    cr_assert_eq(a->ups, 1, "for good");
+    world_fini(&world);
+}
+
+LINK_TEST(more_links_than_the_limit_are_refused)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    b->config.links_max = 3;
+    a->config.links_max = 5;
+    a->config.reconnect_ms_max = 50;
+    start(a, b);
+    for (unsigned i = 0; i < 5; i++)
+        (void)endpoint_connect(a, b, &reporting);
+    UNTIL(&world, endpoint_up_count(a) == 3 && a->downs >= 2);
+    cr_assert_eq(a->last_down.err, ERR_BUSY, "%s", a->last_down.text);
+    struct link *link;
+    struct diag diag;
+    cr_assert_eq(port_connect(a->port, &b->bound, NULL, &link, &diag), ERR_BUSY);
+    for (unsigned i = 0; i < 5; i++) {
+        if (!a->flows[i].link) continue;
+        close_flow(&a->flows[i], a->flows[i].link);
+        break;
+    }
+    UNTIL(&world, b->downs == 1);
+    UNTIL(&world, endpoint_up_count(a) == 3 && endpoint_up_count(b) == 3);
+    world_fini(&world);
+}
+
+/* ---- closing ---- */
+
+LINK_TEST(close_lets_everything_sent_arrive)
+{
+    struct world world;
+    world_init(&world, backend);
+    struct endpoint *a, *b;
+    struct flow *at_a = world_pair(&world, &a, &b);
+    b->keep_links = true;
+    struct flow *at_b = endpoint_flow(b);
+    b->paused = true;
+    uint64_t sent = 0;
+    for (; sent < rounds(20000); sent++)
+        cr_assert_eq(flow_send(at_a), ERR_NONE);
+    struct link_stats stats;
+    link_stats(at_a->link, &stats);
+    cr_assert_gt(stats.queue_bytes, 0, "more than fits under way");
+    close_flow(at_a, at_a->link);
+    cr_assert_null(port_link_next(a->port, NULL), "it is not seen any more");
+    b->paused = false;
+    UNTIL(&world, b->downs == 1);
+    cr_assert_eq(at_b->received, sent);
+    cr_assert_eq(b->last_down.err, ERR_CLOSED);
+    cr_assert_eq(a->downs, 0);
+    world_fini(&world);
+}
+
+LINK_TEST(close_gives_up_on_a_peer_that_takes_nothing)
+{
+    struct world world;
+    world_init(&world, backend);
+    struct endpoint *a, *b;
+    struct flow *at_a = world_pair(&world, &a, &b);
+    b->paused = true;
+    for (unsigned i = 0; i < 100000 && !flow_send(at_a); i++)
+        continue;
+    uint64_t start_ns = world_now_ns(&world);
+    close_flow(at_a, at_a->link);
+    struct port_stats stats;
+    do {
+        world_turn(&world);
+        port_stats(a->port, &stats);
+    } while (stats.links && world_now_ns(&world) - start_ns < 5000000000u);
+    cr_assert_eq(stats.links, 0);
+    b->paused = false;
+    UNTIL(&world, b->downs == 1);
+    world_fini(&world);
+}
+
+LINK_TEST(a_link_may_be_closed_in_every_state)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    start(a, b);
+    for (unsigned turns = 0; turns < 12; turns++) {
+        struct flow *flow = endpoint_connect(a, b, NULL);
+        struct link *link = NULL;
+        while ((link = port_link_next(a->port, link)) && link_context(link) != flow)
+            continue;
+        cr_assert_not_null(link);
+        for (unsigned i = 0; i < turns; i++)
+            world_turn(&world);
+        close_flow(flow, link);
+        world_turn(&world);
+    }
+    UNTIL(&world, endpoint_up_count(b) == 0);
+    struct port_stats stats;
+    port_stats(a->port, &stats);
+    cr_assert_eq(stats.links, 0);
+    /* A port with links in all states may go, too. */
+    for (unsigned turns = 0; turns < 8; turns++) {
+        (void)endpoint_connect(a, b, NULL);
+        world_turn(&world);
+    }
+    world_fini(&world);
+}
+
+static void close_in_down(struct flow *flow)
+{
+    struct endpoint *endpoint = flow->endpoint;
+    for (struct link *link = port_link_next(endpoint->port, NULL); link;
+         link = port_link_next(endpoint->port, link)) {
+        if (link_context(link) != flow) continue;
+        link_close(link);
+        *flow = (struct flow){.endpoint = endpoint};
+        return;
+    }
+}
+
+LINK_TEST(a_link_may_be_closed_when_it_is_told_to_be_down)
+{
+    struct world world;
+    world_init(&world, backend);
+    struct endpoint *a, *b;
+    (void)world_pair(&world, &a, &b);
+    a->on_down = close_in_down;
+    endpoint_stop(b);
+    UNTIL(&world, a->downs == 1);
+    struct port_stats stats;
+    port_stats(a->port, &stats);
+    cr_assert_eq(stats.links, 0);
+    world_fini(&world);
+}
+
+/* ---- silence ---- */
+
+LINK_TEST(an_idle_link_is_kept_alive)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    a->config.keepalive_ms = 150;
+    b->config.keepalive_ms = 5000; /* it must still speak often enough for the other */
+    start(a, b);
+    struct flow *flow = endpoint_connect(a, b, NULL);
+    UNTIL(&world, flow->link && endpoint_up_count(b));
+    turn_for_ms(&world, 1000);
+    cr_assert_eq(a->downs + b->downs, 0, "%s", a->last_down.text);
+    struct link_stats stats;
+    link_stats(flow->link, &stats);
+    cr_assert_eq(stats.batches_sent, 0);
+    cr_assert_lt(stats.bytes_sent, 200 + 2 * 32 * 1000 / 50 * 2, "and not more often than that");
+    world_fini(&world);
+}
+
+LINK_TEST(a_silent_peer_is_lost)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    a->config.keepalive_ms = b->config.keepalive_ms = 200;
+    a->config.reconnect_ms_max = 50;
+    start(a, b);
+    struct flow *flow = endpoint_connect(a, b, NULL);
+    UNTIL(&world, flow->link && endpoint_up_count(b));
+    uint64_t start_ns = world_now_ns(&world);
+    b->paused = true;
+    UNTIL(&world, a->downs);
+    uint64_t took_ms = (world_now_ns(&world) - start_ns) / 1000000;
+    cr_assert_eq(a->last_down.err, ERR_TIMEOUT, "%s", a->last_down.text);
+    cr_assert(took_ms >= 100 && took_ms < 2000, "after %lu ms", took_ms);
+    struct port_stats stats;
+    port_stats(a->port, &stats);
+    cr_assert_eq(stats.links_lost, 1);
+    b->paused = false;
+    UNTIL(&world, b->downs >= 1 && flow->link && endpoint_up_count(b) == 1);
+    cr_assert_eq(flow_send(flow), ERR_NONE);
+    UNTIL(&world, b->received == 1);
+    world_fini(&world);
+}
+
+LINK_TEST(a_port_that_was_away_does_not_blame_its_peers)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    a->config.keepalive_ms = b->config.keepalive_ms = 200;
+    start(a, b);
+    struct flow *flow = endpoint_connect(a, b, NULL);
+    UNTIL(&world, flow->link && endpoint_up_count(b));
+    for (unsigned i = 0; i < 3; i++) {
+        if (world.net)
+            sim_net_advance(world.net, 500 * 1000000);
+        else
+            usleep(500 * 1000);
+        turn_for_ms(&world, 100);
+        cr_assert_eq(a->downs + b->downs, 0, "%s%s", a->last_down.text, b->last_down.text);
+    }
+    world_fini(&world);
+}
+
+/* ---- what a port says of itself ---- */
+
+LINK_TEST(listening_where_another_does_is_refused)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    if (world.net) a->config.sim_node = b->config.sim_node;
+    start(a, b);
+    struct diag diag = {0};
+    cr_assert_eq(port_listen(a->port, &b->bound, NULL, &diag), ERR_IN_USE, "%s", diag.text);
+    cr_assert_gt(strlen(diag.text), 10);
+    world_fini(&world);
+}
+
+LINK_TEST(a_port_with_nothing_to_do_has_no_timer)
+{
+    struct world world;
+    struct endpoint *a, *b;
+    two(&world, backend, &a, &b);
+    start(a, b);
+    world_turn(&world);
+    cr_assert_eq(port_timer_ns(a->port), UINT64_MAX);
+    cr_assert_eq(port_timer_ns(b->port), UINT64_MAX);
+    cr_assert_eq(port_poll(a->port), 0);
+    struct port_stats stats;
+    port_stats(a->port, &stats);
+    cr_assert_eq(stats.links + stats.links_pending + stats.links_up, 0);
+    world_fini(&world);
+}
