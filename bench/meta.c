@@ -5,9 +5,9 @@
  * Each operation is what the metadata server does for it, on a thread of its own: program, reply
  * and the guard of the lease included, FUSE not. Both sides wait in the same way. The server is a
  * process of its own on another core; or, with --peer, one that was started elsewhere with --serve.
- * All runs go round all cases, so a change in the machine's load meets every case alike; figures are
- * medians over the runs. */
-#include <math.h>
+ * All runs go round all cases, so a change in the machine's load meets every case alike; figures
+ * are medians over the runs. */
+#include <sched.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,7 +161,12 @@ static enum err measure_client(struct measurement *measurement, struct db *db, c
     err = db_client_create(db, &client);
     if (!err) err = fs_client_create(fs, client, &fs_client);
     const struct run run = {.measurement = measurement, .hists = hists};
+    /* This thread only: the others are not to wait for one that spins. */
+    cpu_set_t everywhere;
+    (void)sched_getaffinity(0, sizeof(everywhere), &everywhere);
+    transport_pin(0);
     if (!err) err = run_ops(fs_client, &run);
+    (void)sched_setaffinity(0, sizeof(everywhere), &everywhere);
     if (err) (void)!diag_set(diag, err, "%s", err_text(err));
     fs_client_destroy(fs_client);
     db_client_destroy(client);
@@ -282,8 +287,9 @@ static enum err read_addresses(const char *const *texts, unsigned count, const c
                                struct meta_server *server, struct diag *diag)
 {
     if (!secret)
-        return diag_set(diag, ERR_INVALID, "--serve and --peer need --secret FILE, the same on "
-                                           "both sides");
+        return diag_set(diag, ERR_INVALID,
+                        "--serve and --peer need --secret FILE, the same on "
+                        "both sides");
     for (unsigned i = 0; i < count; i++) {
         enum err err = port_address_parse(texts[i], &server->addresses[server->count++], diag);
         if (err) return err;
@@ -295,8 +301,7 @@ static enum err serve(struct measurement *measurement, struct diag *diag)
 {
     const struct bench_links *links = &measurement->bench->links;
     struct meta_server *server = &measurement->server;
-    enum err err =
-        read_addresses(links->serve, links->serve_count, links->secret, server, diag);
+    enum err err = read_addresses(links->serve, links->serve_count, links->secret, server, diag);
     if (err) return err;
     (void)snprintf(server->store, sizeof(server->store), "%.500s/store", measurement->folder);
     (void)printf("serving; SIGTERM ends it\n");
@@ -373,11 +378,9 @@ static enum err measure(struct measurement *measurement, struct diag *diag)
     const struct bench_links *links = &measurement->bench->links;
     uint32_t runs = measurement->bench->runs < RUNS_MAX ? measurement->bench->runs : RUNS_MAX;
     measurement->foreign = links->peer_count > 0;
-    enum err err = measurement->foreign
-                       ? read_addresses(links->peers, links->peer_count, links->secret,
-                                        &measurement->server, diag)
-                       : own_addresses(measurement, diag);
-    transport_pin(0);
+    enum err err = measurement->foreign ? read_addresses(links->peers, links->peer_count,
+                                                         links->secret, &measurement->server, diag)
+                                        : own_addresses(measurement, diag);
     for (uint32_t run = 0; run < runs && !err; run++) {
         for (unsigned spin = 0; spin < TRANSPORT_SPINS && !err; spin++)
             err = measure_spin(measurement, spin, diag);

@@ -17,7 +17,8 @@ struct meta_server {
     enum port_spin spin;
     char store[600];
 };
-/* Serves until SIGTERM; told_fd (-1: none) gets the addresses once it listens, as they are in memory.
+/* Serves until SIGTERM; told_fd (-1: none) gets the addresses once it listens, as they are in
+ * memory.
  */
 enum err meta_serve(struct meta_server *server, int told_fd, struct diag *diag);
 /* The same in a process of its own, which dies with this one; the addresses become those it has. */

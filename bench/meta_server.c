@@ -20,7 +20,7 @@ enum err meta_serve(struct meta_server *server, int told_fd, struct diag *diag)
     sigaddset(&set, SIGINT);
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
     const struct db_config config = {
-        .dir = server->store, .create = true, .worker_count = 1, .spin = server->spin};
+        .dir = server->store, .create = true, .worker_count = 1, .link_spin = server->spin};
     struct db *db = NULL;
     enum err err = db_open_embedded(&config, &db, diag);
     for (unsigned i = 0; i < server->count && !err; i++) {
@@ -51,7 +51,6 @@ enum err meta_server_start(struct meta_server *server, pid_t *ret_pid, struct di
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent) _exit(1);
         (void)close(told[0]);
-        transport_pin(1);
         struct diag child_diag = {.position = UINT32_MAX};
         if (meta_serve(server, told[1], &child_diag)) {
             (void)fprintf(stderr, "trellis: the serving process: %s\n", child_diag.text);

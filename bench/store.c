@@ -120,7 +120,7 @@ enum err bench_store_fill(struct bench_store *store, void *context)
 {
     struct bench_fill *fill = context;
     uint64_t left = fill->to - fill->from;
-    uint64_t to = fill->from + (left < BENCH_SLICE ? left : BENCH_SLICE);
+    uint64_t to = fill->from + (left < BENCH_FILL_SLICE ? left : BENCH_FILL_SLICE);
     for (uint64_t i = fill->from; i < to; i++) {
         if (i / fill->per_dir == fill->dir_count) {
             enum err err = next_dir(store->client, fill);

@@ -25,7 +25,9 @@ void bench_store_remove(struct bench_store *store);
 MUST_USE enum err bench_store_run(struct bench_store *store,
                                   enum err (*fn)(struct bench_store *store, void *context),
                                   void *context);
-enum { BENCH_SLICE = 256 }; /* operations between two turns of the loop */
+/* Operations between two turns of the loop; of a fill, which should leave checkpoints their share,
+ * as requests do that come one in a turn. */
+enum { BENCH_SLICE = 256, BENCH_FILL_SLICE = 32 };
 /* Makes empty files named f%015u, numbers `from` to `to`; number i lies in dirs[i / per_dir], which
  * is made with its first file. Names have 16 bytes, owners are of 100 kinds so that reports have
  * groups. Runs on worker 0. Progress on a terminal. */

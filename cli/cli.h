@@ -97,10 +97,10 @@ enum cli_target_option {
     }
 /* Takes the option if it is one of them. */
 bool cli_target_take(struct cli_target *target, int option, const char *value);
-/* Opens it, or says what is wrong and returns the exit status in *ret_status (NULL then). A store or
- * mount that is served by a process of this machine is reached over links; a store that is not is
- * opened here (never created). Without any of the options: $TRELLIS_MOUNT or $TRELLIS_STORE, or the
- * working directory if it lies in a trellis mount. */
+/* Opens it, or says what is wrong and returns the exit status in *ret_status (NULL then). A store
+ * or mount that is served by a process of this machine is reached over links; a store that is not
+ * is opened here (never created). Without any of the options: $TRELLIS_MOUNT or $TRELLIS_STORE, or
+ * the working directory if it lies in a trellis mount. */
 struct cli_store *cli_target_open(const struct cli_target *target, const char *command,
                                   int *ret_status);
 

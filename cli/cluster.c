@@ -92,8 +92,8 @@ char *cluster_where(const struct cluster *cluster, const char *secret_path)
     return text;
 }
 
-enum err cluster_from_where(const char *where, struct cluster *ret_cluster,
-                            char **ret_secret_path, struct diag *diag)
+enum err cluster_from_where(const char *where, struct cluster *ret_cluster, char **ret_secret_path,
+                            struct diag *diag)
 {
     json_t *json = json_loads(where, JSON_REJECT_DUPLICATES, NULL);
     const json_t *list = json_object_get(json, "addresses");

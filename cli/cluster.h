@@ -12,8 +12,8 @@ struct cluster {
     unsigned count;
 };
 
-/* One address: KIND:… as rdma/address.h has it, or HOST:PORT, which is of `transport` (a kind's name
- * or "tls"; NULL: tcp). ERR_INVALID. */
+/* One address: KIND:… as rdma/address.h has it, or HOST:PORT, which is of `transport` (a kind's
+ * name or "tls"; NULL: tcp). ERR_INVALID. */
 MUST_USE enum err cluster_address_parse(const char *text, const char *transport,
                                         struct port_address *ret_address, struct diag *diag);
 /* Several with commas between, tried in this order. */
@@ -25,8 +25,8 @@ MUST_USE enum err cluster_connect(const struct cluster *cluster, const char *sec
                                   uint16_t loop_count, uint32_t timeout_ms, struct db **ret_db,
                                   struct diag *diag);
 
-/* What a serving process tells others of this machine: JSON {"addresses": […], "secret": path}, heap.
- * NULL: no memory, or a path that is no UTF-8. */
+/* What a serving process tells others of this machine: JSON {"addresses": […], "secret": path},
+ * heap. NULL: no memory, or a path that is no UTF-8. */
 char *cluster_where(const struct cluster *cluster, const char *secret_path);
 /* Reads it; *ret_secret_path is heap. ERR_BAD_SIGNAL; ERR_NOT_FOUND: there are no addresses. */
 MUST_USE enum err cluster_from_where(const char *where, struct cluster *ret_cluster,

@@ -3,8 +3,8 @@
  *
  * One thread accepts; each connection gets a thread, at most CONNECTIONS_MAX at a time (more are
  * closed at once, which the caller reports as busy). Who may ask is decided by the kernel's word on
- * the peer (SO_PEERCRED) before a byte is read. Ending: the listening socket and all connections are
- * shut down, then every thread is joined. */
+ * the peer (SO_PEERCRED) before a byte is read. Ending: the listening socket and all connections
+ * are shut down, then every thread is joined. */
 #include "cli/control.h"
 
 #include <errno.h>
@@ -186,8 +186,8 @@ static enum err listen_at(struct control *control, const char *dir, struct diag 
         return diag_set(diag, err_from_errno(errno), "cannot open %s: %s", dir, strerror(errno));
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", dir_fd,
                    CONTROL_SOCKET_NAME);
-    /* The store's lock, or the file system's lease, is ours, so a socket that lies here belongs to a
-     * process that is dead or has lost it. */
+    /* The store's lock, or the file system's lease, is ours, so a socket that lies here belongs to
+     * a process that is dead or has lost it. */
     (void)unlinkat(dir_fd, CONTROL_SOCKET_NAME, 0);
     enum err err = ERR_NONE;
     control->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -9,8 +9,8 @@
 struct control;
 
 struct control_config {
-    const char *dir;   /* the socket is DIR/trellis.sock (0600) */
-    const char *where; /* the answer to "where"; copied */
+    const char *dir;        /* the socket is DIR/trellis.sock (0600) */
+    const char *where;      /* the answer to "where"; copied */
     const char *mountpoint; /* the answer to "mount"; NULL: there is none. Copied */
     struct db *db;
     struct fs *fs; /* NULL: there is no mount */

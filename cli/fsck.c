@@ -5,8 +5,7 @@
 
 int cli_fsck(int argc, char **argv)
 {
-    static const struct option options[] = {
-        CLI_TARGET_OPTIONS, {0}};
+    static const struct option options[] = {CLI_TARGET_OPTIONS, {0}};
     struct cli_target target = {0};
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
         if (cli_target_take(&target, option, optarg)) continue;

@@ -2,12 +2,13 @@
  * in another (--cluster).
  *
  * With a store the directory has everything: database, file contents, control socket, log. With a
- * cluster the data directory has what is the mount's: file contents, control socket, log. The kernel's
- * mount table shows that directory as the device, and that is how --mount finds the socket.
+ * cluster the data directory has what is the mount's: file contents, control socket, log. The
+ * kernel's mount table shows that directory as the device, and that is how --mount finds the
+ * socket.
  *
  * Ending, by SIGTERM, SIGINT, SIGHUP or an unmount: unmount, stop serving, close the file system
- * (sizes become rows), close the database (flush, checkpoint), in that order. Signals are taken with
- * a signalfd on the main thread only. */
+ * (sizes become rows), close the database (flush, checkpoint), in that order. Signals are taken
+ * with a signalfd on the main thread only. */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>

@@ -198,8 +198,7 @@ int mount_options_parse(int argc, char **argv, struct mount_options *options)
     buf_init(&options->fuse_options);
     struct given given = {0};
     for (int option; (option = getopt_long(argc, argv, ":fo:", long_options, NULL)) != -1;) {
-        if (option == ':')
-            return cli_usage("mount", "option %s needs a value", argv[optind - 1]);
+        if (option == ':') return cli_usage("mount", "option %s needs a value", argv[optind - 1]);
         if (option == '?') return cli_usage("mount", "unknown option %s", argv[optind - 1]);
         if (!take(options, (enum mount_option)option, optarg, &given))
             return cli_usage("mount", "bad value '%s'", optarg);

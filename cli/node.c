@@ -1,7 +1,7 @@
 /* `trellis node`: a process that serves a store to others: the database without a mount.
  *
- * What it serves comes from options, or, for one of several nodes described together, from a file of
- * JSON (node_config.c). Ending, by SIGTERM, SIGINT or SIGHUP: links are closed, everything is
+ * What it serves comes from options, or, for one of several nodes described together, from a file
+ * of JSON (node_config.c). Ending, by SIGTERM, SIGINT or SIGHUP: links are closed, everything is
  * flushed, the store is free. */
 #include <errno.h>
 #include <getopt.h>
@@ -24,9 +24,9 @@ static int serve(void *context)
     struct control *control = NULL;
     struct db_client *client = NULL;
     struct diag diag = {.position = UINT32_MAX};
-    enum err err = signals < 0 ? diag_set(&diag, ERR_IO, "cannot wait for signals: %s",
-                                          strerror(errno))
-                               : service_open(config, &service, &diag);
+    enum err err = signals < 0
+                       ? diag_set(&diag, ERR_IO, "cannot wait for signals: %s", strerror(errno))
+                       : service_open(config, &service, &diag);
     if (!err) {
         err = db_client_create(service.db, &client);
         if (err) (void)!diag_set(&diag, err, "%s", err_text(err));

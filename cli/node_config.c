@@ -6,8 +6,8 @@
  *               "workers": 2, "partitions": 8, "memory": "4G", "flush": 50}]}
  *
  * `id` and `store` are required. `memory` is a number of bytes or a text such as "4G"; `flush` is a
- * number of milliseconds or "always". Every key is checked by name and type, for all nodes, so that a
- * mistake is found on the first machine it comes to; relative paths are relative to the directory
+ * number of milliseconds or "always". Every key is checked by name and type, for all nodes, so that
+ * a mistake is found on the first machine it comes to; relative paths are relative to the directory
  * where trellis is started. */
 #include "cli/node_config.h"
 
@@ -54,7 +54,8 @@ static enum err take_number(const struct parsing *parsing, const char *key, cons
     uint64_t number = 0;
     bool good = json_is_integer(value) && json_integer_value(value) >= 0;
     if (good) number = (uint64_t)json_integer_value(value);
-    if (size && json_is_string(value)) good = cli_parse_size(json_string_value(value), max, &number);
+    if (size && json_is_string(value))
+        good = cli_parse_size(json_string_value(value), max, &number);
     if (!good || number < min || number > max)
         return wrong(parsing, "\"%s\" is to be a number from %llu to %llu%s", key,
                      (unsigned long long)min, (unsigned long long)max,
@@ -70,8 +71,7 @@ static enum err take_listen(const struct parsing *parsing, const json_t *value,
     if (json_array_size(value) > SERVICE_LISTEN_MAX)
         return wrong(parsing, "\"listen\" has more than %d addresses", SERVICE_LISTEN_MAX);
     for (size_t i = 0; i < json_array_size(value); i++) {
-        enum err err =
-            take_text(parsing, "listen", json_array_get(value, i), &config->listen[i]);
+        enum err err = take_text(parsing, "listen", json_array_get(value, i), &config->listen[i]);
         if (err) return err;
         config->listen_count = (unsigned)i + 1;
     }
@@ -145,8 +145,7 @@ static enum err take_nodes(const struct parsing *parsing, const json_t *nodes, u
         uint64_t its_id = 0;
         enum err err = take_node(parsing, json_array_get(nodes, i), &its_id, &config);
         bool is_it = !err && its_id == id;
-        if (is_it && found)
-            err = wrong(parsing, "two nodes have id %llu", (unsigned long long)id);
+        if (is_it && found) err = wrong(parsing, "two nodes have id %llu", (unsigned long long)id);
         if (err || !is_it) {
             service_config_fini(&config);
             if (err) return err;

@@ -88,9 +88,9 @@ enum err service_open(const struct service_config *config, struct service *ret_s
     enum err err = db_open_embedded(&db_config, &ret_service->db, &why);
     if (err) return diag_set(diag, err, "store %s: %s", config->store, why.text);
     ret_service->store = realpath(config->store, NULL);
-    return ret_service->store ? ERR_NONE
-                              : diag_set(diag, ERR_IO, "store %s: %s", config->store,
-                                         strerror(errno));
+    return ret_service->store
+               ? ERR_NONE
+               : diag_set(diag, ERR_IO, "store %s: %s", config->store, strerror(errno));
 }
 
 static enum err read_secret(struct service *service, const struct service_config *config,

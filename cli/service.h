@@ -13,7 +13,7 @@ enum { SERVICE_LISTEN_MAX = PORT_LISTENERS_MAX - 1 }; /* one is for this machine
 
 struct service_config {
     char *store;
-    char *secret; /* NULL: STORE/secret, made when it is missing */
+    char *secret;                     /* NULL: STORE/secret, made when it is missing */
     char *listen[SERVICE_LISTEN_MAX]; /* as cluster_address_parse takes them */
     unsigned listen_count;
     uint64_t workers;

@@ -1,8 +1,8 @@
 /* `trellis status`: the counters of a store, as tables for people or as JSON.
  *
- * What the database says of itself is shown as it comes, so that a new counter needs nothing here: a
- * counter is a line, an object an indented section, and a list of alike flat objects (tables, links)
- * a table with a column for each member. */
+ * What the database says of itself is shown as it comes, so that a new counter needs nothing here:
+ * a counter is a line, an object an indented section, and a list of alike flat objects (tables,
+ * links) a table with a column for each member. */
 #include <getopt.h>
 #include <jansson.h>
 #include <stdlib.h>

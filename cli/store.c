@@ -1,10 +1,10 @@
-/* The way to a store for the subcommands that ask it something: over links to the process that serves
- * it, or, when nobody does, by opening it here.
+/* The way to a store for the subcommands that ask it something: over links to the process that
+ * serves it, or, when nobody does, by opening it here.
  *
  * Which of the two is decided by connecting to the control socket: one that nobody listens at is a
- * dead process's. The serving process says over it how its database is reached: by shared memory, if
- * it can. Statements are planned here and run there. Two processes cannot both open a store (its lock
- * decides), so losing a race only gives the error that it is in use. */
+ * dead process's. The serving process says over it how its database is reached: by shared memory,
+ * if it can. Statements are planned here and run there. Two processes cannot both open a store (its
+ * lock decides), so losing a race only gives the error that it is in use. */
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -299,9 +299,9 @@ struct cli_store *cli_target_open(const struct cli_target *given, const char *co
         return NULL;
     }
     if (!target.cluster != !target.secret) {
-        *ret_status = cli_usage(command, target.cluster
-                                             ? "--cluster needs the secret: --secret FILE"
-                                             : "--secret goes with --cluster ADDRESS");
+        *ret_status =
+            cli_usage(command, target.cluster ? "--cluster needs the secret: --secret FILE"
+                                              : "--secret goes with --cluster ADDRESS");
         return NULL;
     }
     bool given_none = !target.store && !target.mount && !target.cluster;

@@ -10,6 +10,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+enum { MINOR_CURRENT = 12 }; /* since then what we send has not changed */
+
 static bool header_of(const void *request, size_t size, struct fuse_in_header *ret_header)
 {
     if (size < sizeof(*ret_header)) return false;
@@ -17,7 +19,7 @@ static bool header_of(const void *request, size_t size, struct fuse_in_header *r
     return true;
 }
 
-bool protocol_is_init(const void *request, size_t size, uint64_t *ret_unique)
+bool protocol_is_init(const void *request, size_t size, struct protocol_init *ret_init)
 {
     struct fuse_in_header header;
     if (!header_of(request, size, &header) || header.opcode != FUSE_INIT) return false;
@@ -25,8 +27,11 @@ bool protocol_is_init(const void *request, size_t size, uint64_t *ret_unique)
     size_t body = size - sizeof(header);
     memcpy(&init, (const uint8_t *)request + sizeof(header),
            body < sizeof(init) ? body : sizeof(init));
-    if (!(init.flags & FUSE_HANDLE_KILLPRIV_V2)) return false;
-    *ret_unique = header.unique;
+    *ret_init = (struct protocol_init){
+        .unique = header.unique,
+        .kills_privileges = (init.flags & FUSE_HANDLE_KILLPRIV_V2) != 0,
+        .is_current = init.major == 7 && init.minor >= MINOR_CURRENT,
+    };
     return true;
 }
 

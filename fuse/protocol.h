@@ -8,9 +8,13 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* The request is INIT from a kernel that can leave clearing of setuid to us
- * (FUSE_HANDLE_KILLPRIV_V2). */
-bool protocol_is_init(const void *request, size_t size, uint64_t *ret_unique);
+/* The request is INIT: what the kernel can do. */
+struct protocol_init {
+    uint64_t unique;
+    bool kills_privileges; /* clearing of setuid can be left to us (FUSE_HANDLE_KILLPRIV_V2) */
+    bool is_current;       /* its structures are those that wire.c puts */
+};
+bool protocol_is_init(const void *request, size_t size, struct protocol_init *ret_init);
 /* The request (WRITE or SETATTR) asks for it. */
 bool protocol_kills_privileges(const void *request, size_t size);
 /* Adds FUSE_HANDLE_KILLPRIV_V2 to libfuse's answer to INIT: without it the kernel asks for the

@@ -26,7 +26,8 @@ struct server {
     struct db_client *db_client;
     struct fs_client *fs;
     uint8_t *buffer; /* the request being handled; a large write takes it along */
-    bool probe;      /* the last read after a request found another one */
+    uint8_t probe;   /* so many more times a read follows a request at once */
+    uint32_t handled;
     bool
         kill_privileges; /* the request asks to clear setuid and setgid (FUSE_HANDLE_KILLPRIV_V2) */
     struct fs_dirent *entries;
@@ -55,6 +56,8 @@ struct mount {
     _Atomic bool stopping;
     uint64_t init_unique; /* of the INIT request, whose reply is amended */
     bool kill_privileges; /* agreed on */
+    bool may_be_direct;   /* no option asks libfuse to look at who is asking */
+    _Atomic bool direct;  /* and the kernel speaks the protocol of wire.c */
     struct sync_queue *syncs;
 };
 
@@ -73,6 +76,9 @@ static inline struct fs_client *serve_fs(void)
     return serve_current->fs;
 }
 struct fs_caller serve_caller(fuse_req_t req);
+/* Answers the request if it is one of the most frequent; false: libfuse is to do it. Only when
+ * mount->direct. direct.c */
+bool serve_direct(const struct server *server, const uint8_t *bytes, size_t size);
 /* One reply each. A failed entry or create reply takes back the kernel reference that it would have
  * been. */
 void serve_reply_err(fuse_req_t req, enum err err);

@@ -5,9 +5,10 @@
  * leave through custom_writev, which picks the descriptor that the request came from (the kernel
  * looks a reply up in the queue of that descriptor only).
  *
- * Reading: the descriptor does not block. After a request the loop reads once more only while that
- * has been finding requests (several callers); with one caller the next read would only say EAGAIN,
- * and sleeping in epoll is what finds the next request.
+ * Reading: the descriptor does not block. After a request the next one is read at once while that
+ * finds one now and then (several callers); with one caller that read would only say EAGAIN, so it
+ * is tried after every PROBE_INTERVAL'th request only. Then the worker's loop looks again for a
+ * moment (db/node/watch_spin.c), and sleeps in epoll.
  *
  * The end: the kernel answers reads with ENODEV once the file system is unmounted (or its
  * connection aborted). Every server then leaves its loop; the last one makes ended_fd readable. */
@@ -23,6 +24,7 @@
 #include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -32,7 +34,13 @@
 _Thread_local struct server *serve_current;
 _Thread_local int serve_reply_fd = -1;
 
-enum { REQUESTS_PER_TURN_MAX = 64, REPLY_SIZE = 1 << 20, IO_END_WAIT_MS_MAX = 30000 };
+enum {
+    REQUESTS_PER_TURN_MAX = 64,
+    PROBE_INTERVAL = 16,
+    PROBE_KEEP = 8,
+    REPLY_SIZE = 1 << 20,
+    IO_END_WAIT_MS_MAX = 30000,
+};
 
 static ssize_t custom_read(int fd, void *bytes, size_t size, void *user)
 {
@@ -83,14 +91,24 @@ static void server_ended(struct server *server)
         log_line(LOG_ERROR, "cannot signal the end of the mount: %s", strerror(errno));
 }
 
+static void handle_init(struct mount *mount, const struct protocol_init *init)
+{
+    if (init->kills_privileges) {
+        mount->init_unique = init->unique;
+        mount->kill_privileges = true;
+    }
+    atomic_store(&mount->direct, mount->may_be_direct && init->is_current);
+}
+
 static void handle(struct server *server, size_t size)
 {
     struct mount *mount = server->mount;
-    uint64_t unique;
-    if (__builtin_expect(protocol_is_init(server->buffer, size, &unique), 0)) {
-        mount->init_unique = unique;
-        mount->kill_privileges = true;
-    }
+    if (__builtin_expect(atomic_load_explicit(&mount->direct, memory_order_relaxed), 1) &&
+        serve_direct(server, server->buffer, size))
+        return;
+    struct protocol_init init;
+    if (__builtin_expect(protocol_is_init(server->buffer, size, &init), 0))
+        handle_init(mount, &init);
     server->kill_privileges =
         mount->kill_privileges && protocol_kills_privileges(server->buffer, size);
     serve_current = server;
@@ -101,22 +119,34 @@ static void handle(struct server *server, size_t size)
     fuse_session_process_buf(mount->session, &buf);
 }
 
-/* The worker's loop calls this when the descriptor is readable. */
+/* Whether to read again after the count'th request of a turn. */
+static bool read_again(struct server *server, int count)
+{
+    if (count > 1)
+        server->probe = PROBE_KEEP;
+    else if (!server->probe && ++server->handled % PROBE_INTERVAL == 0)
+        server->probe = 1;
+    return server->probe > 0;
+}
+
+/* The worker's loop calls this when the descriptor is readable, and when it may be. */
 static bool server_ready(struct db_watch *watch)
 {
     struct server *server = watch->context;
-    for (int count = 0; count < REQUESTS_PER_TURN_MAX; count++) {
+    int count = 0;
+    for (int tries = 0; tries < REQUESTS_PER_TURN_MAX; tries++) {
         if (atomic_load_explicit(&server->mount->stopping, memory_order_relaxed)) break;
-        ssize_t size = read(watch->fd, server->buffer, SERVE_BUFFER_SIZE);
+        /* The system call itself: libc's read() is a place where threads can be cancelled, and
+         * costs twice as much for that. */
+        ssize_t size = syscall(SYS_read, watch->fd, server->buffer, (size_t)SERVE_BUFFER_SIZE);
         if (size > 0) {
-            server->probe |= count > 0;
             watch->found++;
             handle(server, (size_t)size);
-            if (count == 0 && !server->probe) return true;
+            if (!read_again(server, ++count)) return true;
             continue;
         }
         if (size < 0 && errno == EAGAIN) {
-            if (count < 2) server->probe = false;
+            if (count == 1) server->probe--;
             return true;
         }
         /* ENOENT: the request was interrupted before it was read. */
@@ -300,6 +330,7 @@ enum err mount_create(const struct mount_config *config, struct mount **ret_moun
     mount->timeouts = (struct wire_timeouts){.entry = wire_timeout(config->entry_timeout_s),
                                              .attr = wire_timeout(config->attr_timeout_s),
                                              .negative = wire_timeout(config->negative_timeout_s)};
+    mount->may_be_direct = !config->options || !strstr(config->options, "allow_root");
     mount->db = config->db;
     mount->fs = config->fs;
     mount->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -85,8 +85,8 @@ enum err client_run_prepared_leased(struct fs_client *client, unsigned number,
     struct fs *fs = client->fs;
     enum err err = lease_check(fs);
     if (err) return err;
-    return lease_outcome(fs, db_run_prepared(client->db, &client->prepared[number], slots, params,
-                                             &client->reply));
+    return lease_outcome(
+        fs, db_run_prepared(client->db, &client->prepared[number], slots, params, &client->reply));
 }
 
 void client_guard_prepared(struct fs_client *client, struct program *program, uint16_t param)

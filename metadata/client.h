@@ -118,8 +118,8 @@ static inline struct operand operand_u64(uint64_t value)
 MUST_USE enum err client_run_leased(struct fs_client *client);
 MUST_USE enum err client_run_prepared_leased(struct fs_client *client, unsigned number,
                                              const uint16_t *slots, const struct value *params);
-/* Of a prepared program that changes something, in its last section, whose partition's number is the
- * parameter. */
+/* Of a prepared program that changes something, in its last section, whose partition's number is
+ * the parameter. */
 void client_guard_prepared(struct fs_client *client, struct program *program, uint16_t param);
 
 /* Runs the client's program; its outputs are in client->reply when it succeeds. */

@@ -139,8 +139,8 @@ static enum err layout_insert(struct fs_client *client)
 }
 
 /* Device, life, root; then the threads and what former lives left to do. */
-static enum err start_leased(struct fs *fs, struct fs_client *client, const struct fs_config *config,
-                         struct diag *diag)
+static enum err start_leased(struct fs *fs, struct fs_client *client,
+                             const struct fs_config *config, struct diag *diag)
 {
     char identity[DEVICE_IDENTITY_SIZE + 1];
     device_identity(fs, identity);

@@ -174,8 +174,8 @@ struct fs_dirent {
     uint64_t cookie;  /* of this entry: reading goes on behind it */
     const char *name; /* NUL-terminated, borrowed until the next call on this client */
     uint32_t name_size;
-    uint8_t type;  /* enum fs_type */
-    bool has_attr; /* of readdirplus; false when the inode was removed meanwhile */
+    uint8_t type;        /* enum fs_type */
+    bool has_attr;       /* of readdirplus; false when the inode was removed meanwhile */
     struct fs_attr attr; /* when has_attr; without btime_ns, flags, project and parent */
 };
 /* Entries behind `cookie` (0: from the start), at most count. Fewer only at the end: 0 means end.

@@ -13,8 +13,8 @@
  *
  * Clocks of different machines are never compared. Who wants to take over watches the row: a
  * renewal that does not change for LEASE_TAKE_MS of his own time belongs to a dead server. One of
- * this machine whose process is gone is known to be dead at once. Taking over writes the new epoch to
- * row 0 first, which only one of several can do, then to the others, and only then serves.
+ * this machine whose process is gone is known to be dead at once. Taking over writes the new epoch
+ * to row 0 first, which only one of several can do, then to the others, and only then serves.
  *
  * Every program of a shared server has a guard on the epoch in one of its partitions: a program
  * commits as a whole, so one guard protects all of its partitions. Thus a server that was cut off,
@@ -23,12 +23,12 @@
  * LEASE_VALID_MS ago, when nobody can have waited LEASE_TAKE_MS since.
  *
  * While the database cannot be reached each program waits for it, up to its client's time limit; but
- * where that has been so for long, programs fail at once, so that a queue of them does not wait for
- * as many time limits.
+ * once a renewal has waited in vain, programs fail at once until one succeeds, so that a queue of
+ * them does not wait for as many time limits.
  *
  * A database that restarts after a crash may have lost the latest changes, although they were
- * acknowledged. What this server and the kernel remember of them would then be wrong, for as long as
- * they remember: the server gives up (`lost`), all operations fail with EIO, and mounting again
+ * acknowledged. What this server and the kernel remember of them would then be wrong, for as long
+ * as they remember: the server gives up (`lost`), all operations fail with EIO, and mounting again
  * begins anew from what the database has. */
 #include "metadata/lease.h"
 
@@ -51,14 +51,15 @@ struct lease {
     struct fs *fs;
     uint64_t epoch;
     uint64_t timeout_ns;
-    uint32_t losses; /* db_losses at the beginning */
+    uint32_t losses;             /* db_losses at the beginning */
     _Atomic uint64_t reached_ns; /* monotonic: when the last renewal that succeeded began */
     void (*on_lost)(void *context, const char *why);
     void *context;
     atomic_bool lost;
+    atomic_bool away; /* the last renewal waited for the database in vain */
     pthread_t thread;
     bool started;
-    pthread_mutex_t mutex; /* guards what follows */
+    pthread_mutex_t mutex;  /* guards what follows */
     pthread_cond_t changed; /* renewed, lost or ending */
     bool ending;
 };
@@ -98,10 +99,10 @@ static unsigned long long process_started(long process)
     /* The name, in parentheses, may have anything in it. */
     const char *at = strrchr(line, ')');
     unsigned long long started = 0;
-    if (!at ||
-        sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-                       "%*d %llu",
-               &started) != 1)
+    if (!at || sscanf(at + 1,
+                      " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+                      "%*d %llu",
+                      &started) != 1)
         return 0;
     return started;
 }
@@ -223,10 +224,8 @@ static enum err others_write_once(struct fs_client *client, uint32_t from, uint3
     for (uint32_t partition = from; partition < to; partition++) {
         program_section(program, (uint16_t)partition);
         const struct operand values[SERVER_COLUMNS] = {
-            [SERVER_SLOT] = operand_u64(partition),
-            [SERVER_EPOCH] = operand_u64(epoch),
-            [SERVER_STATE] = operand_u64(LEASE_FREE),
-            [SERVER_RENEWAL] = operand_u64(0),
+            [SERVER_SLOT] = operand_u64(partition),          [SERVER_EPOCH] = operand_u64(epoch),
+            [SERVER_STATE] = operand_u64(LEASE_FREE),        [SERVER_RENEWAL] = operand_u64(0),
             [SERVER_HOLDER] = operand_value(value_text("")),
         };
         uint8_t step = program_upsert(program, table, values);
@@ -315,8 +314,9 @@ static enum err acquire_shared(struct fs_client *client, const char *holder, uin
     }
 }
 
-/* Nobody else can have the database: whoever had the lease is dead, or was cut off when this process
- * opened the store. Only a shared one could come back, and is locked out by another epoch. */
+/* Nobody else can have the database: whoever had the lease is dead, or was cut off when this
+ * process opened the store. Only a shared one could come back, and is locked out by another epoch.
+ */
 static enum err acquire_embedded(struct fs_client *client, const char *holder, struct diag *diag)
 {
     struct retry retry = {0};
@@ -346,8 +346,7 @@ enum err fs_lease_reset(struct db_client *db, struct diag *diag)
     if (!err && row.state == LEASE_EMBEDDED)
         err = first_write(client, &row, row.epoch, LEASE_FREE, "");
     fs_client_destroy(client);
-    return err ? diag_set(diag, err, "cannot reset the lease of the file system: %s",
-                          err_text(err))
+    return err ? diag_set(diag, err, "cannot reset the lease of the file system: %s", err_text(err))
                : ERR_NONE;
 }
 
@@ -372,8 +371,7 @@ static enum err renew_once(struct fs_client *client, uint64_t epoch)
 {
     struct program *program = client_begin(client, 0);
     struct operand key = operand_u64(0);
-    uint8_t step =
-        program_update(program, client_table(client, TABLE_SERVER), &key, ERR_IN_USE);
+    uint8_t step = program_update(program, client_table(client, TABLE_SERVER), &key, ERR_IN_USE);
     guard_equal(program, step, SERVER_EPOCH, epoch, ERR_IN_USE);
     set_add(program, step, SERVER_RENEWAL, 1);
     return db_run(client->db, program, &client->reply);
@@ -389,9 +387,9 @@ static void renew(struct lease *lease, struct fs_client *client)
     while (client_again(client, &retry, &err));
     if (err == ERR_IN_USE) taken_over(lease);
     /* Of any other failure nothing is known: the next attempt tells. */
-    if (err) return;
-    atomic_store(&lease->reached_ns, begin);
+    if (!err) atomic_store(&lease->reached_ns, begin);
     pthread_mutex_lock(&lease->mutex);
+    atomic_store(&lease->away, err != ERR_NONE);
     pthread_cond_broadcast(&lease->changed);
     pthread_mutex_unlock(&lease->mutex);
 }
@@ -517,13 +515,6 @@ void lease_guard(struct fs_client *client, struct program *program, struct opera
     guard_equal(program, step, SERVER_EPOCH, client->fs->lease->epoch, ERR_IN_USE);
 }
 
-/* Until when a request may still wait for the database. */
-static uint64_t patience_end_ns(const struct lease *lease)
-{
-    return atomic_load_explicit(&lease->reached_ns, memory_order_relaxed) +
-           LEASE_RENEW_MS * MS_NS + lease->timeout_ns;
-}
-
 enum err lease_check(struct fs *fs)
 {
     struct lease *lease = fs->lease;
@@ -532,7 +523,7 @@ enum err lease_check(struct fs *fs)
         lose(lease, "the database crashed and lost changes that it had acknowledged: unmount and "
                     "mount again, to begin with what it has");
     if (atomic_load_explicit(&lease->lost, memory_order_relaxed)) return ERR_EIO;
-    return fs_monotonic_ns() < patience_end_ns(lease) ? ERR_NONE : ERR_EIO;
+    return atomic_load_explicit(&lease->away, memory_order_relaxed) ? ERR_TIMEOUT : ERR_NONE;
 }
 
 enum err lease_outcome(struct fs *fs, enum err err)
@@ -551,10 +542,11 @@ enum err lease_wait(struct fs *fs)
 {
     struct lease *lease = fs->lease;
     if (!lease || is_valid(lease)) return ERR_NONE;
-    struct timespec until = timespec_at(patience_end_ns(lease));
+    struct timespec until = timespec_at(fs_monotonic_ns() + lease->timeout_ns);
     pthread_mutex_lock(&lease->mutex);
     int timed_out = 0;
-    while (!is_valid(lease) && !atomic_load(&lease->lost) && !timed_out)
+    while (!is_valid(lease) && !atomic_load(&lease->lost) && !atomic_load(&lease->away) &&
+           !timed_out)
         timed_out = pthread_cond_timedwait(&lease->changed, &lease->mutex, &until);
     pthread_mutex_unlock(&lease->mutex);
     return is_valid(lease) ? ERR_NONE : ERR_EIO;

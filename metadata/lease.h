@@ -9,7 +9,8 @@ struct lease;
 
 /* Becomes the one that serves. Embedded (the database is in this process): at once, whoever did
  * before. Shared: unless another does, which may take ten seconds to find out; afterwards every
- * program of fs->lease's clients has a guard that it still is this one. ERR_IN_USE with who it is. */
+ * program of fs->lease's clients has a guard that it still is this one. ERR_IN_USE with who it is.
+ */
 MUST_USE enum err lease_acquire(struct fs_client *client, const struct fs_config *config,
                                 struct diag *diag);
 /* Ends the renewals. */
@@ -21,11 +22,12 @@ void lease_destroy(struct fs *fs);
 
 /* ---- of a shared one (fs->lease is not NULL) ---- */
 
-/* Appends the guard to the open section of a program, as its last step; `partition` is the number of
- * the section's partition. */
+/* Appends the guard to the open section of a program, as its last step; `partition` is the number
+ * of the section's partition. */
 void lease_guard(struct fs_client *client, struct program *program, struct operand partition);
 /* ERR_EIO: another server took over, or the database lost changes that were acknowledged; nothing
- * can be done any more. */
+ * can be done any more. ERR_TIMEOUT: it cannot be reached, which was tried for the whole of
+ * the time limit. */
 MUST_USE enum err lease_check(struct fs *fs);
 /* The outcome of a guarded program: notes that the guard failed. */
 enum err lease_outcome(struct fs *fs, enum err err);

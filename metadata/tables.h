@@ -81,8 +81,8 @@ enum layout_class_column {
     LAYOUT_CLASS_COLUMNS,
 };
 
-/* Which metadata server serves the file system (lease.c): row 0; the others, one for each partition,
- * have its epoch only. */
+/* Which metadata server serves the file system (lease.c): row 0; the others, one for each
+ * partition, have its epoch only. */
 enum server_column {
     SERVER_SLOT, /* the partition's number */
     SERVER_EPOCH,

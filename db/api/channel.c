@@ -329,6 +329,18 @@ static bool is_answer(uint16_t type)
     }
 }
 
+/* Takes what the node says of itself. */
+static void learn(struct remote *remote, struct signal *signal)
+{
+    struct node_info info;
+    struct catalog *catalog;
+    enum err err = (enum err)signal->header.err;
+    if (!err) err = node_info_decode(signal->body, signal_body_size(signal), &info, &catalog);
+    if (!err) err = remote_learned(remote, &info, catalog);
+    /* After a failure the next link, or the next answer that needs it, asks again. */
+    signal_destroy(signal);
+}
+
 /* What is not an answer to us from this worker is dropped: whoever waits is told by the link's end,
  * or by the deadline. */
 static void on_message(void *context, struct link *link, void *message, uint32_t size)
@@ -340,6 +352,10 @@ static void on_message(void *context, struct link *link, void *message, uint32_t
     if (size < sizeof(*header) || signal_check(header, size) || header->source != conn->worker ||
         header->client != channel->client || !is_answer(header->type)) {
         signal_destroy(signal);
+        return;
+    }
+    if (header->type == SIGNAL_INFO_REPLY && !header->request) {
+        learn(channel->remote, signal); /* unasked: the catalog has changed */
         return;
     }
     inbox_put(channel, signal);
@@ -509,14 +525,8 @@ static void held_release(struct channel *channel)
 static void info_receive(struct client_listener *listener, struct signal *signal)
 {
     struct channel *channel = listener->context;
-    struct node_info info;
-    struct catalog *catalog;
     requests_unlisten(&channel->requests, listener);
-    enum err err = (enum err)signal->header.err;
-    if (!err) err = node_info_decode(signal->body, signal_body_size(signal), &info, &catalog);
-    if (!err) err = remote_learned(channel->remote, &info, catalog);
-    /* After a failure the next link, or the next answer that needs it, asks again. */
-    signal_destroy(signal);
+    learn(channel->remote, signal);
     held_release(channel);
 }
 
@@ -743,6 +753,13 @@ void requests_unlisten(struct requests *requests, struct client_listener *listen
 
 /* ---- making and ending ---- */
 
+/* A node that is back is to be found before requests give up. */
+static uint32_t reconnect_ms(const struct remote *remote)
+{
+    uint64_t ms = remote->timeout_ns / 1000000 / 4;
+    return ms < 10 ? 10 : ms > 500 ? 500 : (uint32_t)ms;
+}
+
 enum err channel_create(struct remote *remote, struct channel **ret_channel, struct diag *diag)
 {
     struct channel *channel = calloc(1, sizeof(*channel));
@@ -758,6 +775,7 @@ enum err channel_create(struct remote *remote, struct channel **ret_channel, str
         .context = channel,
         .spin = remote->spin,
         .links_max = WORKERS_MAX * 2,
+        .reconnect_ms_max = reconnect_ms(remote),
         .sim = remote->sim,
     };
     if (remote->sim) { /* else the port's own, which cost less */

@@ -126,7 +126,7 @@ static struct node_config node_config_of(const struct db_config *config, struct 
         .threads = true,
         .flush_always = config->flush_policy == DB_FLUSH_ALWAYS,
         .pin_workers = config->pin_workers,
-        .spin = config->spin,
+        .spin = config->link_spin,
         .flush_interval_ms =
             config->flush_interval_ms ? config->flush_interval_ms : FLUSH_INTERVAL_MS_DEFAULT,
         .checkpoint_log_bytes = config->checkpoint_log_bytes ? config->checkpoint_log_bytes

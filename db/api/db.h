@@ -39,7 +39,7 @@ struct db_config {
     uint64_t memory_max;       /* bytes of rows and indexes; beyond it ERR_NO_SPACE; 0: no limit */
     uint64_t query_memory_max; /* bytes of one query; 0: 256 MiB */
     bool pin_workers;          /* each to a core */
-    enum port_spin spin;       /* how workers wait for other processes, where db_listen lets them in */
+    enum port_spin link_spin;  /* how workers wait for clients of other processes (db_listen) */
     struct env *env;           /* NULL: the real one */
     void (*progress)(void *context, const char *what, uint64_t done,
                      uint64_t total); /* may be NULL */
@@ -54,9 +54,9 @@ MUST_USE enum err db_open_embedded(const struct db_config *config, struct db **r
 /* Lets other processes reach the embedded database at the address. Worker w listens at PORT + w, or
  * at PATH.w for shm (made 0600); whoever knows the secret may do everything that a client may. May
  * be called several times, for several addresses, with one secret. ret_bound (may be NULL): what to
- * give to db_connect: the address of worker 0, with the port that the system chose (then the others'
- * are told to clients); of shm the PATH as it is. Not from a worker's thread. Ends with db_close.
- * Errors of port_listen. */
+ * give to db_connect: the address of worker 0, with the port that the system chose (then the
+ * others' are told to clients); of shm the PATH as it is. Not from a worker's thread. Ends with
+ * db_close. Errors of port_listen. */
 MUST_USE enum err db_listen(struct db *db, const struct port_address *address,
                             const uint8_t secret[PORT_SECRET_SIZE], struct port_address *ret_bound,
                             struct diag *diag);
@@ -75,12 +75,12 @@ struct db_connect_config {
 };
 /* A database in another process. The same functions work as on an embedded one, but for db_listen
  * (ERR_UNSUPPORTED). What waits for a link for longer than timeout_ms ends with ERR_TIMEOUT, or
- * ERR_OUTCOME_UNKNOWN; an open query whose link is lost with ERR_LINK_LOST. db_flush fails once with
- * ERR_IO when a restart of the node has lost what was acknowledged here.
- * A request under way when a link is lost is sent again over the next one under its number, and the
- * server answers it once; when the server has lost its memory of it (a restart), the outcome of a
- * change is ERR_OUTCOME_UNKNOWN. No connection within timeout_ms: ERR_TIMEOUT with the reason of
- * the last attempt; a wrong secret: ERR_DENIED at once. */
+ * ERR_OUTCOME_UNKNOWN; an open query whose link is lost with ERR_LINK_LOST. db_flush fails once
+ * with ERR_IO when a restart of the node has lost what was acknowledged here. A request under way
+ * when a link is lost is sent again over the next one under its number, and the server answers it
+ * once; when the server has lost its memory of it (a restart), the outcome of a change is
+ * ERR_OUTCOME_UNKNOWN. No connection within timeout_ms: ERR_TIMEOUT with the reason of the last
+ * attempt; a wrong secret: ERR_DENIED at once. */
 MUST_USE enum err db_connect(const struct db_connect_config *config, struct db **ret_db,
                              struct diag *diag);
 /* Of an embedded database the workers, of a connected one the loops (see db_watch). */
@@ -104,8 +104,9 @@ enum err db_health(const struct db *db, struct diag *diag);
 uint32_t db_losses(const struct db *db);
 
 /* Calls back on worker `worker`'s thread whenever fd is readable, until it returns false. A watch
- * that says by `found` when it found something is also called without being told, for a moment after
- * it did, as long as that finds more: its fd does not block. Any thread. ERR_NO_MEMORY, ERR_IO. */
+ * that says by `found` when it found something is also called without being told, for a moment
+ * after it did, as long as that finds more: its fd does not block. Any thread. ERR_NO_MEMORY,
+ * ERR_IO. */
 struct db_watch {
     int fd;
     bool (*ready)(struct db_watch *watch); /* false: remove the watch */

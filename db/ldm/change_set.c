@@ -2,10 +2,10 @@
  * the changes.
  *
  * Commit gives every record the commit timestamp, then drops those that nobody needs: all of them
- * while nothing is pinned. The others go to the queue, in order of commit, where ldm_collect finds
- * them when pins go. A record whose older neighbour in its row's chain ends a version that no pin
- * can read is merged with it, so that a row changed a million times under one snapshot keeps one
- * record, not a million.
+ * while nothing is pinned, and those of other partitions while only a checkpoint's is. The others
+ * go to the queue, in order of commit, where ldm_collect finds them when pins go. A record whose
+ * older neighbour in its row's chain ends a version that no pin can read is merged with it, so that
+ * a row changed a million times under one snapshot keeps one record, not a million.
  *
  * Room for a record in the list and in the queue is reserved before the change is made. */
 #include "db/ldm/ldm.h"
@@ -102,7 +102,9 @@ void change_set_commit(struct change_set *changes, uint64_t ts)
     ldm->uncommitted_count -= changes->count;
     for (uint32_t i = 0; i < changes->count; i++) {
         uint32_t ref = changes->records[i];
-        if (undo_at(ldm, ref)->older == 0 && ts <= ldm->pin_min)
+        const struct undo *undo = undo_at(ldm, ref);
+        if (undo->older == 0 &&
+            (ts <= ldm->pin_min || !ldm_version_needed(ldm, undo->fragment->partition, 0, ts)))
             undo_drop(ldm, ref);
         else if (!undo_merge(ldm, ref))
             ldm_queue_push(ldm, ref);

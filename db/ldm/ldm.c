@@ -87,6 +87,13 @@ void ldm_pin_settle(struct ldm *ldm, uint64_t from, uint64_t ts)
     pins_changed(ldm);
 }
 
+void ldm_pin_restrict(struct ldm *ldm, uint64_t ts, const struct partition *partition)
+{
+    struct pin *pin = pin_find(ldm, ts, true);
+    ASSERT(pin && !pin->only);
+    pin->only = partition;
+}
+
 void ldm_unpin(struct ldm *ldm, uint64_t ts)
 {
     struct pin *pin = pin_find(ldm, ts, true);
@@ -96,11 +103,13 @@ void ldm_unpin(struct ldm *ldm, uint64_t ts)
     pins_changed(ldm);
 }
 
-bool ldm_version_needed(const struct ldm *ldm, uint64_t from, uint64_t to)
+bool ldm_version_needed(const struct ldm *ldm, const struct partition *partition, uint64_t from,
+                        uint64_t to)
 {
     if (from >= to) return false; /* changes of one transaction */
     for (uint32_t i = 0; i < ldm->pin_count; i++) {
         const struct pin *pin = &ldm->pins[i];
+        if (pin->only && pin->only != partition) continue;
         if (pin->ts < to && (!pin->exact || pin->ts >= from)) return true;
     }
     return false;

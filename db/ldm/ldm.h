@@ -108,7 +108,8 @@ void undo_free(struct undo_pool *pool, uint32_t ref);
 
 struct pin {
     uint64_t ts;
-    bool exact; /* read at ts only, not later */
+    const struct partition *only; /* NULL: of every partition */
+    bool exact;                   /* read at ts only, not later */
 };
 
 struct ldm {
@@ -161,9 +162,10 @@ MUST_USE enum err ldm_queue_reserve(struct ldm *ldm, uint32_t count);
 void ldm_queue_push(struct ldm *ldm, uint32_t ref);
 /* Removes every record of the fragment, freeing it. */
 void ldm_queue_purge(struct ldm *ldm, const struct fragment *fragment);
-/* Somebody may read the version that was the newest from `from` (inclusive) until `to` (exclusive).
- */
-bool ldm_version_needed(const struct ldm *ldm, uint64_t from, uint64_t to);
+/* Somebody may read the version, of a row of the partition, that was the newest from `from`
+ * (inclusive) until `to` (exclusive). */
+bool ldm_version_needed(const struct ldm *ldm, const struct partition *partition, uint64_t from,
+                        uint64_t to);
 
 /* ---- partition, fragment, page ---- */
 

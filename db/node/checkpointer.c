@@ -241,6 +241,7 @@ static void partition_begin(struct checkpointer *self)
     }
     self->pinned = true;
     worker_pin_settle(worker, self->ts, self->ts);
+    ldm_pin_restrict(worker->ldm, self->ts, worker->partitions[self->partition]);
     self->waiter.ts = self->ts;
     worker_when_settled(worker, &self->waiter);
 }

@@ -278,6 +278,7 @@ static void lead_followed(struct ddl *ddl)
         catalog_destroy(ddl->current);
         ddl->current = ddl->next;
         ddl->next = NULL;
+        info_announce(ddl->worker);
     }
     lead_end(ddl);
 }

@@ -1,21 +1,16 @@
 /* What a client has to know of the node: answered by any worker, to any client (db/wire/info.h).
  *
  * The catalog is sent only when the client has another version: clients ask again after every
- * reconnect and whenever a definition turned out to be old. */
+ * reconnect and whenever a definition turned out to be old. When the catalog changes, worker 0
+ * sends the answer unasked, under request number 0, to those it has links to. */
 #include <stdlib.h>
 
 #include "db/node/worker_private.h"
 #include "db/wire/info.h"
 
-static void on_info(struct worker *worker, struct signal *signal)
+/* Without the catalog when its version is `known`. ERR_NO_MEMORY, ERR_TOO_BIG. */
+static enum err info_put(struct node *node, uint64_t known, struct buf *body)
 {
-    struct node *node = worker->node;
-    struct reader reader = reader_of(signal->body, signal_body_size(signal));
-    uint64_t known = reader_u64(&reader);
-    if (reader.failed || reader_left(&reader)) {
-        worker_reply(worker, signal, SIGNAL_INFO_REPLY, ERR_BAD_SIGNAL, NULL, 0);
-        return;
-    }
     struct node_info info = {
         .worker_count = node->worker_count,
         .partition_count = node->partition_count,
@@ -32,13 +27,43 @@ static void on_info(struct worker *worker, struct signal *signal)
     pthread_mutex_unlock(&node->mutex);
     const struct catalog *catalog = node_catalog_acquire(node);
     info.catalog_version = catalog->version;
+    node_info_encode(&info, catalog->version == known ? NULL : catalog, body);
+    node_catalog_release(node, catalog);
+    if (body->failed) return ERR_NO_MEMORY;
+    return body->size > SIGNAL_BODY_SIZE_MAX ? ERR_TOO_BIG : ERR_NONE;
+}
+
+static void on_info(struct worker *worker, struct signal *signal)
+{
+    struct reader reader = reader_of(signal->body, signal_body_size(signal));
+    uint64_t known = reader_u64(&reader);
+    if (reader.failed || reader_left(&reader)) {
+        worker_reply(worker, signal, SIGNAL_INFO_REPLY, ERR_BAD_SIGNAL, NULL, 0);
+        return;
+    }
     struct buf body;
     buf_init(&body);
-    node_info_encode(&info, catalog->version == known ? NULL : catalog, &body);
-    node_catalog_release(node, catalog);
-    enum err err = body.failed ? ERR_NO_MEMORY : ERR_NONE;
-    if (!err && body.size > SIGNAL_BODY_SIZE_MAX) err = ERR_TOO_BIG;
+    enum err err = info_put(worker->node, known, &body);
     worker_reply(worker, signal, SIGNAL_INFO_REPLY, err, body.bytes, err ? 0 : (uint32_t)body.size);
+    buf_fini(&body);
+}
+
+void info_announce(struct worker *worker)
+{
+    if (!worker->links) return;
+    struct buf body;
+    buf_init(&body);
+    /* Without memory for it they will find out by ERR_SCHEMA_CHANGED. */
+    struct signal *signal = NULL;
+    if (!info_put(worker->node, 0, &body)) signal = signal_create((uint32_t)body.size);
+    if (signal) {
+        signal->header.type = SIGNAL_INFO_REPLY;
+        signal->header.source = worker->index;
+        signal->header.clock = worker->clock.last;
+        memcpy(signal->body, body.bytes, body.size);
+        links_announce(worker->links, &signal->header);
+    }
+    signal_destroy(signal);
     buf_fini(&body);
 }
 

@@ -133,6 +133,19 @@ static void session_send(struct links *links, struct session *session,
     session_close(links, session);
 }
 
+void links_announce(struct links *links, struct signal_header *header)
+{
+    struct link *next;
+    for (struct link *link = port_link_next(links->port, NULL); link; link = next) {
+        next = port_link_next(links->port, link);
+        struct session *session = link_is_up(link) ? link_context(link) : NULL;
+        if (!session) continue;
+        header->destination = session->endpoint->number;
+        header->client = session->client;
+        session_send(links, session, header);
+    }
+}
+
 /* Did the program of this answer change something, or might it have? */
 static bool answer_tells_change(const struct signal *signal)
 {

@@ -17,6 +17,7 @@ struct links;
 struct node;
 struct node_info;
 struct signal;
+struct signal_header;
 struct worker;
 
 /* Every worker listens at the address: worker w at the port, or number, + w, or at PATH.w; where
@@ -51,6 +52,8 @@ uint64_t links_timer_ns(const struct links *links);
 bool links_is_ready(const struct links *links);
 /* The worker had something to do, or had not: true when it should look again rather than sleep. */
 bool links_spin(struct links *links, bool busy);
+/* Sends the signal, complete but for destination and client, to every client that is connected. */
+void links_announce(struct links *links, struct signal_header *header);
 /* Appends members of a JSON object: ', "port": {…}, "links": […]'. */
 void links_status(const struct links *links, struct buf *buf);
 /* Makes the worker's: worker->links. ERR_NO_MEMORY, ERR_BUSY. */

@@ -226,6 +226,7 @@ void status_put_text(struct buf *buf, const char *text); /* as a JSON string */
 
 /* info.c */
 void info_start(struct worker *worker);
+void info_announce(struct worker *worker); /* worker 0: the catalog has changed */
 
 static inline uint64_t worker_realtime(const struct worker *worker)
 {

@@ -6,7 +6,7 @@
 #include "db/ldm/partition.h"
 #include "db/txn/execute.h"
 
-enum { SCAN_BATCH = 32 };
+enum { SCAN_BATCH = 16 };
 
 struct scan_row {
     uint32_t row;

@@ -265,6 +265,7 @@ void core_lost(struct link *link, enum err err, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    if (err == ERR_BAD_FRAME && !link->ending) link->port->stats.bad_frames++;
     bool greeting = link->state == LINK_GREETED || link->state == LINK_PROVED;
     if (greeting && err == ERR_CLOSED)
         snprintf(text, sizeof(text),
@@ -379,10 +380,7 @@ static void link_ping(struct link *link)
 
 static uint64_t link_lost_ns(const struct link *link)
 {
-    const struct port *port = link->port;
-    uint64_t heard = link->received_ns;
-    if (port->resumed_ns > heard) heard = port->resumed_ns;
-    return heard + ms_as_ns(port->config.keepalive_ms);
+    return link->received_ns + ms_as_ns(link->port->config.keepalive_ms);
 }
 
 void link_timer(struct link *link)

@@ -15,7 +15,7 @@
  * or so. While asleep all of them are live.
  *
  * A port that comes back late (stopped, or its owner was busy) must not take the silence of the
- * meantime for its peers': no peer is given up before it had its full time since port->resumed_ns.
+ * meantime for its peers': the time by which it missed its timers does not count.
  */
 #include "rdma/core/port_private.h"
 
@@ -306,11 +306,22 @@ static bool epoll_is_due(struct port *port)
            port->now_ns - port->epoll_last_ns >= EPOLL_INTERVAL_NS;
 }
 
+/* This thread was away for `ns` longer than it had meant to be. */
+static void late_forgive(struct port *port, uint64_t ns)
+{
+    for (struct link *link = port->links; link; link = link->next) {
+        link->received_ns += ns;
+        if (link->received_ns > port->now_ns) link->received_ns = port->now_ns;
+    }
+}
+
 static void timers_run(struct port *port)
 {
+    enum { LATE_SHARE = 6 }; /* of the time after which a silent peer is lost */
     uint64_t now = port->now_ns;
-    uint64_t grace = (uint64_t)port->config.keepalive_ms * 1000000u / 6;
-    if (now > port->timer_ns + grace) port->resumed_ns = now;
+    uint64_t late = now - port->timer_ns;
+    if (late > (uint64_t)port->config.keepalive_ms * 1000000u / LATE_SHARE)
+        late_forgive(port, late);
     port->timer_ns = UINT64_MAX;
     struct link *next;
     for (struct link *link = port->links; link; link = next) {
@@ -453,8 +464,8 @@ void port_awake(struct port *port, bool ready)
     if (ready) port->stats.wakeups++;
 }
 
-/* Looks for `budget` ns; true when something came. Without an instruction to pause: a turn takes its
- * time anyway, and in an emulated processor that one costs microseconds. */
+/* Looks for `budget` ns; true when something came. Without an instruction to pause: a turn takes
+ * its time anyway, and in an emulated processor that one costs microseconds. */
 static bool wait_spin(struct port *port, uint64_t budget)
 {
     uint64_t start = port->now_ns;

@@ -111,7 +111,6 @@ struct port {
 
     uint64_t now_ns; /* as of this turn */
     uint64_t timer_ns;
-    uint64_t resumed_ns;    /* when this thread came back from being late */
     uint64_t epoll_last_ns; /* when control events were looked for */
     uint32_t epoll_skipped;
     bool epoll_due;

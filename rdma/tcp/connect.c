@@ -1,12 +1,12 @@
 /* Making TCP connections: listeners, and attempts to connect.
  *
- * A name may stand for several addresses: they are tried one after the other until one answers. All
- * sockets are non-blocking and have TCP_NODELAY: batching is done above, by flush.
+ * A name is looked up aside (core/resolve.h) and may stand for several addresses: they are tried
+ * one after the other until one answers. All sockets are non-blocking and have TCP_NODELAY:
+ * batching is done above, by flush.
  *
  * When no descriptor is left to accept with, the listener is taken out of the epoll for a while:
  * it would be readable all the time, and the connections wait in the kernel's queue. */
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "rdma/core/resolve.h"
 #include "rdma/tcp/tcp_private.h"
 #include "rdma/tcp/tls.h"
 
@@ -36,21 +37,6 @@ static void address_text(const struct sockaddr *address, socklen_t size, bool tl
     bool six = address->sa_family == AF_INET6;
     snprintf(text, TEXT_SIZE, "%s:%s%s%s:%s", tls ? "tls" : "tcp", six ? "[" : "", host,
              six ? "]" : "", service);
-}
-
-static enum err address_resolve(const struct port_address *address, bool passive,
-                                struct addrinfo **ret_list, struct diag *diag)
-{
-    char service[8];
-    snprintf(service, sizeof(service), "%u", address->port);
-    struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                             .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0)};
-    int failed = getaddrinfo(address->host, service, &hints, ret_list);
-    if (!failed) return ERR_NONE;
-    if (failed == EAI_MEMORY) return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
-    const char *why = failed == EAI_SYSTEM ? strerror(errno) : gai_strerror(failed);
-    return diag_set(diag, ERR_NOT_FOUND, "'%s' is not known: %s", address->host, why);
 }
 
 static int socket_make(int family)
@@ -176,7 +162,7 @@ enum err tcp_listen(struct backend *backend, const struct port_address *address,
     enum err err = address->tls ? tls_context_of(tcp, diag) : ERR_NONE;
     if (err) return err;
     struct addrinfo *list;
-    err = address_resolve(address, true, &list, diag);
+    err = resolve_now(address->host, address->port, true, &list, diag);
     if (err) return err;
     int fd = -1;
     err = listener_open(list, &fd);
@@ -209,7 +195,7 @@ static int connect_next(struct tcp_link *tcp_link)
     int number = ENOENT;
     while (tcp_link->address_next < tcp_link->address_count) {
         const struct tcp_address *to = &tcp_link->addresses[tcp_link->address_next++];
-        if (tcp_link->fd >= 0) close(tcp_link->fd);
+        tcp_socket_close(tcp_link->tcp, tcp_link->fd);
         tcp_link->fd = socket_make(to->address.ss_family);
         if (tcp_link->fd < 0) {
             number = errno;
@@ -250,6 +236,37 @@ static enum err connect_fail_later(struct tcp_link *tcp_link, const struct diag 
     return ERR_NONE;
 }
 
+static enum err connect_start(struct tcp_link *tcp_link, const struct addrinfo *list)
+{
+    enum err err = addresses_copy(tcp_link, list);
+    if (err) return err;
+    int number = connect_next(tcp_link);
+    if (!number) return ERR_NONE;
+    struct diag reason;
+    diag_set(&reason, err_from_errno(number), "%s", strerror(number));
+    return connect_fail_later(tcp_link, &reason);
+}
+
+/* The attempt, as far as it goes at once. */
+static enum err attempt(struct tcp_link *tcp_link, const struct port_address *address)
+{
+    struct addrinfo *list;
+    enum err err = resolve_numeric(address->host, address->port, false, &list);
+    if (!err) {
+        err = connect_start(tcp_link, list);
+        freeaddrinfo(list);
+        return err;
+    }
+    if (err != ERR_NOT_FOUND) return err;
+    struct diag reason;
+    tcp_link->state = TCP_RESOLVING;
+    err = resolve_start(address->host, address->port, &tcp_link->resolve, &reason);
+    if (err) return connect_fail_later(tcp_link, &reason);
+    bool watched =
+        watch_add(tcp_link->tcp, resolve_fd(tcp_link->resolve), &tcp_link->watch, EPOLLIN);
+    return watched ? ERR_NONE : ERR_NO_MEMORY;
+}
+
 enum err tcp_connect(struct backend *backend, struct link *link, const struct port_address *address,
                      struct diag *diag)
 {
@@ -261,30 +278,38 @@ enum err tcp_connect(struct backend *backend, struct link *link, const struct po
     if (!tcp_link) return diag_set(diag, err, "%s", err_text(err));
     tcp_link->link = link;
     tcp_link->state = TCP_CONNECTING;
-    if (address->tls) {
-        tcp_link->tls = tls_create(tcp, false);
-        if (!tcp_link->tls) goto no_memory;
+    if (address->tls) tcp_link->tls = tls_create(tcp, false);
+    if (!address->tls || tcp_link->tls) err = attempt(tcp_link, address);
+    if (err) {
+        tcp_link_destroy(tcp_link);
+        return diag_set(diag, err, "%s", err_text(err));
     }
-    struct diag reason;
-    struct addrinfo *list;
-    if (address_resolve(address, false, &list, &reason)) {
-        err = connect_fail_later(tcp_link, &reason);
-    } else {
-        err = addresses_copy(tcp_link, list);
-        freeaddrinfo(list);
-        int number = err ? 0 : connect_next(tcp_link);
-        if (number) {
-            diag_set(&reason, err_from_errno(number), "%s", strerror(number));
-            err = connect_fail_later(tcp_link, &reason);
-        }
-    }
-    if (err) goto no_memory;
     link_set_backend(link, (struct backend_link *)tcp_link);
     return ERR_NONE;
+}
 
-no_memory:
-    tcp_link_destroy(tcp_link);
-    return diag_set(diag, err, "%s", err_text(err));
+void tcp_resolve_ready(struct tcp_link *tcp_link)
+{
+    struct addrinfo *list;
+    struct diag reason;
+    enum err err = resolve_take(tcp_link->resolve, &list, &reason);
+    tcp_resolve_end(tcp_link);
+    if (err) {
+        core_lost(tcp_link->link, err, "%s", reason.text);
+        return;
+    }
+    tcp_link->state = TCP_CONNECTING;
+    err = connect_start(tcp_link, list);
+    freeaddrinfo(list);
+    if (err) core_lost(tcp_link->link, err, "%s", err_text(err));
+}
+
+void tcp_resolve_end(struct tcp_link *tcp_link)
+{
+    if (!tcp_link->resolve) return;
+    (void)epoll_ctl(tcp_link->tcp->epoll_fd, EPOLL_CTL_DEL, resolve_fd(tcp_link->resolve), NULL);
+    resolve_destroy(tcp_link->resolve);
+    tcp_link->resolve = NULL;
 }
 
 void tcp_connect_ready(struct tcp_link *tcp_link)

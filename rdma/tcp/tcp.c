@@ -104,13 +104,22 @@ struct tcp_link *tcp_link_create(struct tcp *tcp, int fd)
     return tcp_link;
 }
 
+void tcp_socket_close(struct tcp *tcp, int fd)
+{
+    if (fd < 0) return;
+    (void)epoll_ctl(tcp->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+    (void)shutdown(fd, SHUT_RDWR);
+    close(fd);
+}
+
 void tcp_link_destroy(struct tcp_link *tcp_link)
 {
     struct tcp *tcp = tcp_link->tcp;
     if (tcp->serving == tcp_link) tcp->serving = NULL;
     tcp->lingering -= tcp_link->state == TCP_LINGERING;
     core_unwatch(tcp->head.port, &tcp_link->watch);
-    if (tcp_link->fd >= 0) close(tcp_link->fd); /* which takes it out of the epoll */
+    tcp_resolve_end(tcp_link);
+    tcp_socket_close(tcp, tcp_link->fd);
     tcp_buffer_give(tcp, tcp_link->reserved);
     tcp_buffer_give(tcp, tcp_link->large);
     while (tcp_link->wire) {
@@ -221,7 +230,9 @@ static void tcp_ready(struct backend_watch *watch, uint32_t events)
         return;
     }
     tcp->serving = tcp_link;
-    if (tcp_link->state == TCP_CONNECTING) {
+    if (tcp_link->state == TCP_RESOLVING) {
+        tcp_resolve_ready(tcp_link);
+    } else if (tcp_link->state == TCP_CONNECTING) {
         tcp_connect_ready(tcp_link);
     } else {
         if (events & EPOLLOUT) tcp_send(tcp_link);
@@ -289,7 +300,7 @@ static void tcp_destroy(struct backend *backend)
     while (tcp->links)
         tcp_link_destroy(tcp->links);
     for (unsigned i = 0; i < tcp->listener_count; i++)
-        close(tcp->listeners[i].fd);
+        tcp_socket_close(tcp, tcp->listeners[i].fd);
     while (tcp->pool) {
         struct tcp_buffer *buffer = tcp->pool;
         tcp->pool = buffer->next;

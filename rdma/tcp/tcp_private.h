@@ -11,6 +11,7 @@
 #include "rdma/core/batch.h"
 #include "rdma/core/handshake.h"
 
+struct resolve;
 struct tls;
 struct tls_context;
 
@@ -41,7 +42,7 @@ struct tcp_listener {
     bool paused; /* no descriptors were left: not accepted from until tcp->timer_ns */
 };
 
-enum tcp_state { TCP_CONNECTING, TCP_SECURING, TCP_OPEN, TCP_LINGERING };
+enum tcp_state { TCP_RESOLVING, TCP_CONNECTING, TCP_SECURING, TCP_OPEN, TCP_LINGERING };
 
 /* The back end's half of a link. */
 struct tcp_link {
@@ -69,6 +70,7 @@ struct tcp_link {
     struct tls *tls;
     struct tcp_address *addresses; /* connecting: to try, one after the other */
     unsigned address_count, address_next;
+    struct resolve *resolve; /* the name is being looked up */
     uint64_t linger_until_ns;
     struct tcp_link *next, *previous;
 };
@@ -94,6 +96,10 @@ struct tcp_buffer *tcp_buffer_take(struct tcp *tcp);
 void tcp_buffer_give(struct tcp *tcp, struct tcp_buffer *buffer);
 void tcp_timer_at(struct tcp *tcp, uint64_t ns);
 struct tcp_link *tcp_link_create(struct tcp *tcp, int fd);
+/* Ends a socket that is watched; -1 is allowed. A forked child may hold a copy of the descriptor:
+ * without the explicit end, epoll would go on naming the freed link, and the peer would take it for
+ * alive. */
+void tcp_socket_close(struct tcp *tcp, int fd);
 void tcp_link_destroy(struct tcp_link *tcp_link);
 void tcp_want(struct tcp_link *tcp_link, uint32_t events);
 
@@ -104,6 +110,9 @@ enum err tcp_connect(struct backend *backend, struct link *link, const struct po
                      struct diag *diag);
 /* The descriptor of a connecting link became writable. */
 void tcp_connect_ready(struct tcp_link *tcp_link);
+/* The name of a connecting link was looked up. */
+void tcp_resolve_ready(struct tcp_link *tcp_link);
+void tcp_resolve_end(struct tcp_link *tcp_link);
 void tcp_listeners_resume(struct tcp *tcp);
 
 /* ---- stream.c ---- */

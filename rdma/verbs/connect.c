@@ -18,15 +18,23 @@
  * events' acknowledgements, and handling one may lead to that. Handlers only mark what failed; the
  * core is told at the next tidying.
  *
+ * Removal. The kernel waits for every process to close its contexts of the adapter, unless the
+ * driver can do without (Soft-RoCE's cannot). librdmacm has one open, for the whole process, and
+ * never closes it when no other adapter is left. So the file behind that context's descriptors is
+ * closed here, by putting another one in its place: librdmacm keeps its numbers, and finds that
+ * they are of no use any more.
+ *
  * A listener at an address of one adapter dies with the adapter, and is tried again until the
  * adapter is back. */
 #include "rdma/verbs/verbs.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/check.h"
 
@@ -346,7 +354,7 @@ static void pair_event(struct backend_link *pair, enum rdma_cm_event_type type, 
         pair_fail(pair, ERR_TIMEOUT, "no RDMA route to the address: %s", strerror(-status));
         break;
     case RDMA_CM_EVENT_UNREACHABLE:
-        pair_fail(pair, ERR_TIMEOUT, "the peer does not answer");
+        pair_fail(pair, ERR_TIMEOUT, "the peer cannot be reached: %s", strerror(-status));
         break;
     case RDMA_CM_EVENT_CONNECT_ERROR:
         pair_fail(pair, ERR_IO, "the connection could not be completed: %s", strerror(-status));
@@ -365,10 +373,20 @@ static void pair_event(struct backend_link *pair, enum rdma_cm_event_type type, 
     }
 }
 
+static void context_abandon(struct ibv_context *context)
+{
+    int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (nothing < 0) return;
+    (void)dup3(nothing, context->cmd_fd, O_CLOEXEC);
+    (void)dup3(nothing, context->async_fd, O_CLOEXEC);
+    close(nothing);
+}
+
 /* The adapter that the identifier is bound to: a link's, a listener's, or a device's sentinel. */
 static void removed(struct backend *backend, struct rdma_cm_id *id)
 {
     struct backend_link *pair = id->context;
+    if (id->verbs) context_abandon(id->verbs);
     if (pair && pair->device)
         device_fail(pair->device, ERR_IO, "the adapter %s was removed", pair->device->name);
     else if (pair)

@@ -19,7 +19,8 @@
  * are given back by one call, unless the queue has become short.
  *
  * A removed adapter is told by its sentinel, an identifier of the connection manager that is bound
- * to it. Everything of it has to be closed then: the kernel may be waiting for that. */
+ * to it for as long as this port has the adapter open, links or not. Everything of it has to be
+ * closed then: the kernel may be waiting for that (connect.c). */
 #include "rdma/verbs/verbs.h"
 
 #include <errno.h>
@@ -425,7 +426,6 @@ static enum err device_create(struct backend *backend, struct rdma_cm_id *id,
     struct verbs_device *device = calloc(1, sizeof(*device));
     if (!device) return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
     device->backend = backend;
-    device->idle_ns = port_now_ns(backend->head.port);
     list_init(&device->in_backend);
     list_init(&device->waiting);
     snprintf(device->name, sizeof(device->name), "%s", ibv_get_device_name(id->verbs->device));

@@ -435,7 +435,6 @@ void pair_destroy(struct backend_link *pair)
     if (device) {
         buffer_free(device, pair->reserved);
         device->links--;
-        device->idle_ns = port_now_ns(pair->backend->head.port);
         /* What it held is somebody else's now. */
         if (!device->dead && !list_is_empty(&device->waiting)) pair_wake_waiting(device);
     }

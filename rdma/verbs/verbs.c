@@ -8,7 +8,7 @@
  * buffers. Everything rarer, connections and the adapters' own events, comes by descriptors of the
  * port's epoll. Nothing in these handlers tells the core that a link was lost, and nothing frees:
  * links that fail are put into backend->failed, and backend_tidy, when nobody walks over anything,
- * tells the core, reaps closed links, lets removed and idle adapters go, and listens again.
+ * tells the core, reaps closed links, lets removed adapters go, and listens again.
  *
  * Sleeping. arm asks each device for an event, for solicited completions only (the last send of a
  * peer's flush), or for all of them while some link waits for a buffer; then looks once more. What
@@ -80,18 +80,13 @@ static void zombies_reap(struct backend *backend, uint64_t now_ns)
     }
 }
 
-static void devices_let_go(struct backend *backend, uint64_t now_ns)
+static void dead_devices_destroy(struct backend *backend)
 {
     struct list *at, *next;
     for (at = backend->devices.next; at != &backend->devices; at = next) {
         next = at->next;
         struct verbs_device *device = CONTAINER_OF(at, struct verbs_device, in_backend);
-        if (device->links) continue;
-        uint64_t end_ns = device->idle_ns + (uint64_t)LINGER_MS * 1000000u;
-        if (device->dead || now_ns >= end_ns)
-            device_destroy(device);
-        else
-            backend_timer_at(backend, end_ns);
+        if (device->dead && !device->links) device_destroy(device);
     }
 }
 
@@ -103,7 +98,7 @@ void backend_tidy(struct backend *backend)
     dead_devices_fail_links(backend);
     failed_tell(backend);
     zombies_reap(backend, now);
-    devices_let_go(backend, now);
+    dead_devices_destroy(backend);
     if (backend->relisten_ns <= now)
         connect_listen_again(backend);
     else if (backend->relisten_ns != UINT64_MAX)

@@ -28,7 +28,6 @@ enum {
     ZOMBIE_MS = 100,     /* how long a queue pair in error may still bring completions */
     ZOMBIE_MS_MAX = 500, /* … when not even its own sends came back */
     DRAIN_MS = 1000,
-    LINGER_MS = 5000, /* an adapter without links and listeners is let go after that */
     RESOLVE_MS = 2000,
     RELISTEN_MS = 500,
 };
@@ -125,7 +124,6 @@ struct verbs_device {
     struct list waiting;             /* links that want a buffer or a place in their send queue */
     struct backend_link **by_number; /* a hash table of queue pair numbers */
     uint32_t by_number_size;         /* a power of two */
-    uint64_t idle_ns;                /* since when there are no links */
     bool armed;                      /* an event will come, or has come and was not taken */
     bool armed_all;                  /* …for any completion, not just solicited ones */
     bool event_pending;              /* there is one in the channel */
@@ -192,7 +190,7 @@ struct backend_link {
     bool last_receive;         /* flushing: the adapter said that nothing more is received */
     bool failed;               /* in backend->failed */
     enum err failed_err;
-    char failed_reason[120];
+    char failed_reason[240];
     uint64_t deadline_ns;
 };
 

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "db/query/message.h"
 #include "db/wire/ddl.h"
+#include "db/wire/info.h"
 #include "db/wire/program.h"
 #include "db/wire/signal.h"
 #include "tests/fuzz/fuzz.h"
@@ -77,12 +78,24 @@ static void take_move(struct reader *reader)
     if (query_move_decode(reader, &move) == ERR_NONE) ASSERT(!reader->failed);
 }
 
+/* What the two sides of a link say of themselves, and of the node. */
+static void take_info(const uint8_t *bytes, size_t size)
+{
+    struct greeting_client client;
+    struct greeting_node node;
+    if (greeting_client_decode(bytes, size, &client) == ERR_NONE) ASSERT(client.client);
+    if (greeting_node_decode(bytes, size, &node) == ERR_NONE) ASSERT(node.worker_count);
+    struct node_info info;
+    struct catalog *catalog = NULL;
+    if (node_info_decode(bytes, size, &info, &catalog) == ERR_NONE) catalog_destroy(catalog);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     if (!size) return 0;
     uint8_t *copy = fuzz_copy(bytes + 1, size - 1);
     struct reader reader = reader_of(copy, size - 1);
-    switch (bytes[0] % 7) {
+    switch (bytes[0] % 8) {
     case 0:
         take_signal(copy, size - 1);
         break;
@@ -101,8 +114,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     case 5:
         take_credit(&reader);
         break;
-    default:
+    case 6:
         take_move(&reader);
+        break;
+    default:
+        take_info(copy, size - 1);
         break;
     }
     free(copy);

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "db/query/message.h"
 #include "db/wire/ddl.h"
+#include "db/wire/info.h"
 #include "db/wire/program.h"
 #include "db/wire/signal.h"
 #include "sql/ddl.h"
@@ -170,6 +171,15 @@ static void write_messages(void)
     buf_clear(&buf);
     query_move_encode(&(struct query_move){.source = 1, .row_count = 5}, &buf);
     write_message(6, &buf);
+    struct node_info info = {.worker_count = 2, .partition_count = 8, .life = 3};
+    buf_clear(&buf);
+    node_info_encode(&info, fuzz_catalog(), &buf);
+    write_message(7, &buf);
+    uint8_t greeting[GREETING_CLIENT_SIZE];
+    greeting_client_encode(&(struct greeting_client){.client = CLIENT_REMOTE_BIT | 1}, greeting);
+    buf_clear(&buf);
+    buf_put(&buf, greeting, sizeof(greeting));
+    write_message(7, &buf);
     buf_fini(&buf);
 }
 

@@ -4,6 +4,9 @@
 #   mount_again           unmounts and mounts
 #   check NAME COMMAND…   runs it with a time limit and counts it
 #   finish                prints the count, and exits
+#
+# With TRELLIS_TEST_CLUSTER (an address to listen at, such as tcp:127.0.0.1:7400, or just shm) the database is in another
+# process, and the mount reaches it over that kind of link.
 set -u
 trellis=${TRELLIS:-$PWD/build/cli/trellis}
 work=$(mktemp -d "${TMPDIR:-/tmp}/trellis-suite-XXXXXX") || exit 1
@@ -20,13 +23,34 @@ mount_end() {
     awk -v dir="$work/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r point; do
         umount -l "$point" 2>/dev/null || fusermount3 -uz "$point" 2>/dev/null
     done
+    [ -n "${node_pid:-}" ] && kill -TERM "$node_pid" 2>/dev/null
     rm -rf --one-file-system "$work"
 }
 trap mount_end EXIT
 trap 'exit 130' INT TERM
 
+# The node serves until the end; a suite may mount several times.
+node_begin() {
+    [ -n "${node_pid:-}" ] && return
+    local listen=()
+    case $TRELLIS_TEST_CLUSTER in
+    shm) cluster_address=shm:$store/link ;;
+    *)
+        cluster_address=$TRELLIS_TEST_CLUSTER
+        listen=(--listen "$cluster_address")
+        ;;
+    esac
+    timeout 60 "$trellis" node --store "$store" --workers 2 "${listen[@]}" &&
+        node_pid=$("$trellis" status --store "$store" | awk '$1 == "pid" { print $2 }')
+}
+
 mount_begin() {
-    timeout 60 "$trellis" mount --store "$store" ${mount_options:-} "$mnt" || {
+    local where=(--store "$store")
+    if [ -n "${TRELLIS_TEST_CLUSTER:-}" ]; then
+        node_begin
+        where=(--cluster "$cluster_address" --secret "$store/secret" --data "$work/objects")
+    fi
+    timeout 60 "$trellis" mount "${where[@]}" ${mount_options:-} "$mnt" || {
         echo "cannot mount"
         echo "0 passed, 1 failed"
         exit 1

@@ -12,8 +12,8 @@
  *   - what was refused was not done, what is unknown was done at most once
  *   - an operation over two partitions was done in both or in neither
  *   - every operation ends, within a bounded time, whatever the network does
- *   - after a power cut, with flush policy `always`, all that was acknowledged is there; with interval
- *     flushes all that was acknowledged before a flush that the client was told succeeded
+ *   - after a power cut, with flush policy `always`, all that was acknowledged is there; with
+ * interval flushes all that was acknowledged before a flush that the client was told succeeded
  *   - a stop in order loses nothing, and no client is told that it had
  *   - when all is over, the node has no query and no pin of any client left
  *
@@ -486,9 +486,8 @@ static int64_t times_of(struct world *world, uint16_t slot, uint32_t id)
     program_output(&world->program, &output, 1);
     enum err err = program_finish(&world->program);
     ASSERT(!err);
-    struct signal *signal =
-        ask_inside(world, SIGNAL_PROGRAM, node_slot_owner(node, slot), world->program.buf.bytes,
-                   world->program.buf.size);
+    struct signal *signal = ask_inside(world, SIGNAL_PROGRAM, node_slot_owner(node, slot),
+                                       world->program.buf.bytes, world->program.buf.size);
     struct program_reply reply;
     program_reply_init(&reply);
     err = client_take_reply(signal, &reply);
@@ -625,13 +624,13 @@ static void seed_run(uint64_t seed)
     check_nothing_left(&world);
     node_stop_in_order(&world);
     if (verbose)
-        printf("seed %llu: %u operations, %llu acknowledged, %llu unknown, %llu refused, %llu lives, "
-               "%llu deaths, %llu faults, %llu losses\n",
-               (unsigned long long)seed, world.operation_count,
-               (unsigned long long)world.acknowledged, (unsigned long long)world.unknown,
-               (unsigned long long)world.refused, (unsigned long long)world.lives,
-               (unsigned long long)world.deaths, (unsigned long long)world.faults,
-               (unsigned long long)world.losses);
+        printf(
+            "seed %llu: %u operations, %llu acknowledged, %llu unknown, %llu refused, %llu lives, "
+            "%llu deaths, %llu faults, %llu losses\n",
+            (unsigned long long)seed, world.operation_count, (unsigned long long)world.acknowledged,
+            (unsigned long long)world.unknown, (unsigned long long)world.refused,
+            (unsigned long long)world.lives, (unsigned long long)world.deaths,
+            (unsigned long long)world.faults, (unsigned long long)world.losses);
     arena_fini(&world.arena);
     program_fini(&world.program);
     sim_net_destroy(world.net);

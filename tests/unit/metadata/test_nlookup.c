@@ -56,6 +56,26 @@ Test(nlookup, counts_as_an_array_does)
     nlookup_destroy(nlookup);
 }
 
+Test(nlookup, counts_many_as_one_after_the_other)
+{
+    enum { COUNT = 3000, DIFFERENT = 300 };
+    static uint64_t inos[COUNT];
+    uint64_t expected[DIFFERENT] = {0};
+    struct nlookup *nlookup;
+    OK(nlookup_create(&nlookup));
+    /* In no order, and several times each. */
+    for (unsigned i = 0; i < COUNT; i++)
+        inos[i] = ((uint64_t)(i * 7919u % DIFFERENT) << 30) + 1;
+    for (uint32_t count = 0; count <= COUNT; count = count * 3 + 1) {
+        nlookup_add_each(nlookup, inos, count);
+        for (uint32_t i = 0; i < count; i++)
+            expected[inos[i] >> 30]++;
+    }
+    for (uint64_t i = 0; i < DIFFERENT; i++)
+        cr_assert_eq(nlookup_count(nlookup, (i << 30) + 1), expected[i]);
+    nlookup_destroy(nlookup);
+}
+
 Test(nlookup, forgetting_too_much_is_harmless)
 {
     struct nlookup *nlookup;

@@ -87,7 +87,7 @@ LINK_TEST_REAL(a_peer_killed_at_any_moment_leaves_the_others_served)
     for (uint64_t round = 0; round < count; round++) {
         pid_t pid = child_start(backend, &server->bound, round % 2, 2000);
         seed = seed * 1103515245u + 12345u;
-        turn_for_ms(&world, round % 3 ? (seed >> 16) % 40 : 15);
+        turn_for_ms(&world, until_patience() * (round % 3 ? (seed >> 16) % 40 : 15));
         child_kill(pid);
         UNTIL(&world, endpoint_up_count(server) == 1);
         for (unsigned i = 0; i < 25; i++)
@@ -96,7 +96,7 @@ LINK_TEST_REAL(a_peer_killed_at_any_moment_leaves_the_others_served)
     }
     cr_assert_not(friend->broken || server->broken);
     cr_assert_eq(friend->downs, 0);
-    cr_assert_gt(server->ups, count / 3, "most children got in");
+    cr_assert_gt(server->ups, count / 2, "most children got in");
     cr_assert_eq(server->downs, server->ups - 1);
     UNTIL(&world, atomic_load(&server->messages_alive) == 0);
     struct port_stats stats;

@@ -1,8 +1,8 @@
 /* A store in a temporary directory with a table of accounts, for tests of the client library.
  *
- * With TRELLIS_TEST_LINKS=tcp or shm in the environment the store is served to this same process over
- * such links: `db` is then the connected database, with as many loops as the store has workers, so
- * that the same tests say the same of both.
+ * With TRELLIS_TEST_LINKS=tcp or shm in the environment the store is served to this same process
+ * over such links: `db` is then the connected database, with as many loops as the store has
+ * workers, so that the same tests say the same of both.
  *
  *     account(slot, id, balance, note)   primary key (slot, id), ordered and hashed; partition by
  * slot inode(ino, mode, nlink, size)      primary key (ino), hashed; partition by home */

@@ -87,6 +87,199 @@ Test(run, a_program_over_several_workers_is_whole_or_nothing)
     arena_fini(&arena);
 }
 
+/* ---- prepared ---- */
+
+enum { MOVE_FROM_SLOT, MOVE_FROM, MOVE_TO_SLOT, MOVE_TO, MOVE_AMOUNT, MOVE_PARAMS };
+
+/* A section with: balance += or -= the amount, never below 0. */
+static void put_half(struct program *program, const struct table_def *account, struct arena *arena,
+                     uint16_t slot_param, uint16_t id_param, enum expr_op op)
+{
+    const struct operand key[2] = {operand_param(slot_param), operand_param(id_param)};
+    uint8_t step = program_update(program, account, key, ERR_NOT_FOUND);
+    for (int guard = 0; guard < 2; guard++) {
+        struct expr_builder builder;
+        struct expr expr;
+        expr_begin(&builder, arena);
+        uint16_t balance = expr_column(&builder, KIND_I64, step, ACCOUNT_BALANCE);
+        uint16_t amount = expr_column(&builder, KIND_I64, PROGRAM_SOURCE_PARAM, MOVE_AMOUNT);
+        uint16_t after = expr_op2(&builder, op, KIND_I64, balance, amount);
+        if (guard) expr_op2(&builder, EXPR_GE, KIND_I64, after, expr_const(&builder, value_i64(0)));
+        cr_assert_eq(expr_finish(&builder, &expr), ERR_NONE);
+        if (guard)
+            program_guard(program, expr, ERR_EDQUOT);
+        else
+            program_set(program, ACCOUNT_BALANCE, operand_expr(expr));
+    }
+    uint16_t column = ACCOUNT_BALANCE;
+    program_output(program, &column, 1);
+}
+
+static void prepare_transfer(struct program_prepared *prepared, struct program *program,
+                             const struct table_def *account, struct arena *arena)
+{
+    const uint8_t kinds[MOVE_PARAMS] = {KIND_U64, KIND_U64, KIND_U64, KIND_U64, KIND_I64};
+    program_begin(program);
+    program_params(program, kinds, MOVE_PARAMS);
+    program_section(program, 0);
+    put_half(program, account, arena, MOVE_FROM_SLOT, MOVE_FROM, EXPR_SUB);
+    program_section(program, 1);
+    put_half(program, account, arena, MOVE_TO_SLOT, MOVE_TO, EXPR_ADD);
+    cr_assert_eq(program_prepare(prepared, program), ERR_NONE);
+}
+
+struct prepared_run {
+    struct fixture *fx;
+    atomic_int done;
+    unsigned moved;
+};
+
+/* Every pair of accounts: on one worker and over two, as the slots fall. */
+static void move_all(struct prepared_run *run, struct db_client *client)
+{
+    struct fixture *fx = run->fx;
+    struct arena arena;
+    struct program program;
+    struct program_prepared prepared;
+    struct program_reply reply;
+    arena_init(&arena, 0);
+    program_init(&program);
+    program_prepared_init(&prepared);
+    program_reply_init(&reply);
+    prepare_transfer(&prepared, &program, fx->account, &arena);
+    for (uint16_t from = 0; from < ACCOUNTS; from++) {
+        for (uint16_t to = 0; to < ACCOUNTS; to++) {
+            const uint16_t slots[2] = {from, to};
+            struct value params[MOVE_PARAMS] = {value_u64(from), value_u64(from), value_u64(to),
+                                                value_u64(to), value_i64(10)};
+            enum err err = db_run_prepared(client, &prepared, slots, params, &reply);
+            cr_assert_eq(err, from == to ? ERR_INVALID : ERR_NONE, "%s", err_text(err));
+            if (err) continue;
+            run->moved++;
+            cr_assert_gt(reply.commit_ts, 0);
+            int64_t had = program_row(&reply, 0, 0)->i;
+            params[MOVE_AMOUNT] = value_i64(had + 1);
+            cr_assert_eq(db_run_prepared(client, &prepared, slots, params, &reply), ERR_EDQUOT);
+            cr_assert_eq(reply.failed_step, 0);
+            params[MOVE_AMOUNT] = value_u64(1);
+            cr_assert_eq(db_run_prepared(client, &prepared, slots, params, &reply), ERR_INVALID);
+        }
+    }
+    program_reply_fini(&reply);
+    program_prepared_fini(&prepared);
+    program_fini(&program);
+    arena_fini(&arena);
+}
+
+static void move_on_worker(void *context)
+{
+    struct prepared_run *run = context;
+    struct db_client *client;
+    cr_assert_eq(db_client_on_worker(run->fx->db, 0, &client), ERR_NONE);
+    move_all(run, client);
+    db_client_destroy(client);
+    atomic_store(&run->done, 1);
+}
+
+static void prepared_everywhere(uint16_t workers, enum db_flush_policy policy)
+{
+    struct fixture fx;
+    fixture_init(&fx, (struct db_config){
+                          .worker_count = workers, .partition_count = 8, .flush_policy = policy});
+    make_accounts(&fx);
+    struct prepared_run run = {.fx = &fx};
+    move_all(&run, fx.client);
+    cr_assert_eq(run.moved, ACCOUNTS * (ACCOUNTS - 1));
+    expect_sum(&fx);
+    cr_assert_eq(db_post(fx.db, 0, move_on_worker, &run), ERR_NONE);
+    while (!atomic_load(&run.done))
+        usleep(1000);
+    cr_assert_eq(run.moved, 2 * ACCOUNTS * (ACCOUNTS - 1));
+    expect_sum(&fx);
+    fixture_fini(&fx);
+}
+
+Test(run, prepared_programs_run_in_place_and_on_other_workers)
+{
+    prepared_everywhere(1, DB_FLUSH_INTERVAL);
+    prepared_everywhere(3, DB_FLUSH_INTERVAL);
+}
+
+Test(run, prepared_programs_are_answered_when_durable)
+{
+    prepared_everywhere(2, DB_FLUSH_ALWAYS);
+}
+
+static void read_through_changes(void *context)
+{
+    struct prepared_run *run = context;
+    struct fixture *fx = run->fx;
+    struct db_client *client;
+    cr_assert_eq(db_client_on_worker(fx->db, 0, &client), ERR_NONE);
+    struct program program;
+    struct program_prepared prepared;
+    struct program_reply reply;
+    program_init(&program);
+    program_prepared_init(&prepared);
+    program_reply_init(&reply);
+    const struct catalog *catalog = NULL;
+    const struct table_def *account = NULL;
+    const uint16_t slot = 0;
+    const uint8_t kinds[] = {KIND_U64};
+    const uint16_t column = ACCOUNT_BALANCE;
+    struct diag diag = {0};
+    const struct index_def index = {
+        .name = "by_balance", .kind = INDEX_ORDERED, .column_count = 1, .columns = {2}};
+    for (int round = 0; round < 6; round++) {
+        bool fresh = !catalog;
+        if (fresh) {
+            catalog = db_catalog_acquire(fx->db);
+            account = catalog_find(catalog, "bank", "account");
+            const struct operand key[2] = {operand_param(0), operand_param(0)};
+            program_begin(&program);
+            program_params(&program, kinds, 1);
+            program_section(&program, 0);
+            program_read(&program, account, key, ERR_NOT_FOUND);
+            program_output(&program, &column, 1);
+            cr_assert_eq(program_prepare(&prepared, &program), ERR_NONE);
+        }
+        const struct value param = value_u64(0);
+        enum err err = db_run_prepared(client, &prepared, &slot, &param, &reply);
+        if (fresh) {
+            cr_assert_eq(err, ERR_NONE);
+            cr_assert_eq(program_row(&reply, 0, 0)->i, FIRST);
+            /* Gives it a new version, and its definition another place. */
+            if (round % 4 == 0)
+                err = db_create_index(client, "bank", "account", &index, &diag);
+            else
+                err = db_drop_index(client, "bank", "account", "by_balance", &diag);
+            cr_assert_eq(err, ERR_NONE, "%s", diag.text);
+        } else {
+            cr_assert_eq(err, ERR_SCHEMA_CHANGED);
+            db_catalog_release(fx->db, catalog);
+            catalog = NULL;
+        }
+    }
+    if (catalog) db_catalog_release(fx->db, catalog);
+    program_reply_fini(&reply);
+    program_prepared_fini(&prepared);
+    program_fini(&program);
+    db_client_destroy(client);
+    atomic_store(&run->done, 1);
+}
+
+Test(run, prepared_programs_notice_changed_definitions)
+{
+    struct fixture fx;
+    fixture_init(&fx, (struct db_config){.worker_count = 2, .partition_count = 8});
+    make_accounts(&fx);
+    struct prepared_run run = {.fx = &fx};
+    cr_assert_eq(db_post(fx.db, 0, read_through_changes, &run), ERR_NONE);
+    while (!atomic_load(&run.done))
+        usleep(1000);
+    fixture_fini(&fx);
+}
+
 struct mover {
     struct db *db;
     const struct table_def *account;

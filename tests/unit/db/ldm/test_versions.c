@@ -56,6 +56,15 @@ static uint64_t version_bytes(struct fixture *fx)
     return memory.versions;
 }
 
+/* Verifying so many rows that share a key in an index would take long. */
+static void delete_all(struct fixture *fx, struct fragment *fragment)
+{
+    for (uint32_t row = 0; row < fragment_page_count(fragment) * FRAGMENT_PAGE_ROWS; row++)
+        if (fragment_visible_at(fragment, row, TS_LATEST))
+            cr_assert_eq(fragment_delete(fragment, fx->changes, row), ERR_NONE);
+    commit(fx);
+}
+
 Test(versions, a_pin_keeps_every_later_version)
 {
     struct fixture fx;
@@ -208,6 +217,151 @@ Test(versions, memory_of_a_long_snapshot_goes_back)
     while (ldm_collect(fx.store.ldm, 1000, NULL, NULL))
         ;
     cr_assert_lt(version_bytes(&fx), 512 << 10);
+    delete_all(&fx, fx.fragment);
+    fixture_fini(&fx);
+}
+
+/* Inserts n rows, changes row 0 and deletes row 1 of a fragment, each in a transaction. */
+static void change_some(struct fixture *fx, struct fragment *fragment, int64_t first, int64_t count)
+{
+    for (int64_t k = first; k < first + count; k++) {
+        struct value values[4] = {value_i64(k), value_null(), value_text("new"), value_u64(9)};
+        uint32_t row;
+        cr_assert_eq(fragment_insert(fragment, fx->changes, values, &row), ERR_NONE);
+        commit(fx);
+    }
+    uint16_t column = 3;
+    struct value value = value_u64(77);
+    cr_assert_eq(fragment_update(fragment, fx->changes, 0, &column, &value, 1), ERR_NONE);
+    commit(fx);
+    cr_assert_eq(fragment_delete(fragment, fx->changes, 1), ERR_NONE);
+    commit(fx);
+}
+
+Test(versions, a_pin_of_one_partition_keeps_nothing_of_the_others)
+{
+    struct fixture fx;
+    fixture_init(&fx);
+    struct partition *other_partition;
+    cr_assert_eq(partition_create(fx.store.ldm, 6, &other_partition), ERR_NONE);
+    cr_assert_eq(partition_set_catalog(other_partition, fx.store.catalog), ERR_NONE);
+    struct fragment *other = partition_fragment(other_partition, 3);
+    for (int i = 0; i < 2; i++) {
+        struct value values[4] = {value_i64(i), value_null(), value_text("old"), value_u64(1)};
+        uint32_t row;
+        cr_assert_eq(fragment_insert(fx.fragment, fx.changes, values, &row), ERR_NONE);
+        cr_assert_eq(row, i);
+        cr_assert_eq(fragment_insert(other, fx.changes, values, &row), ERR_NONE);
+        cr_assert_eq(row, i);
+        commit(&fx);
+    }
+    /* Locks rows of both partitions, first to no avail. */
+    struct change_set *prepared;
+    cr_assert_eq(change_set_create(fx.store.ldm, &prepared), ERR_NONE);
+    uint64_t pinned = fx.ts;
+    cr_assert_eq(ldm_pin(fx.store.ldm, pinned), ERR_NONE);
+    ldm_pin_settle(fx.store.ldm, pinned, pinned);
+    ldm_pin_restrict(fx.store.ldm, pinned, fx.store.partition);
+    uint64_t before = version_bytes(&fx);
+    change_some(&fx, other, 100, 5000);
+    cr_assert_leq(version_bytes(&fx), before, "nothing of the other partition stays");
+    struct value again[4] = {value_i64(1), value_null(), value_text("again"), value_u64(3)};
+    uint32_t row;
+    cr_assert_eq(fragment_insert(other, prepared, again, &row), ERR_NONE);
+    cr_assert_eq(fragment_delete(fx.fragment, prepared, 1), ERR_NONE);
+    change_set_rollback(prepared);
+    uint16_t column = 3;
+    struct value value = value_u64(55);
+    cr_assert_eq(fragment_update(fx.fragment, prepared, 0, &column, &value, 1), ERR_NONE);
+    cr_assert_eq(fragment_insert(other, prepared, again, &row), ERR_NONE);
+    change_set_commit(prepared, ++fx.ts);
+    change_set_destroy(prepared);
+    cr_assert_eq(fragment_row_count(other), 5002);
+    change_some(&fx, fx.fragment, 100, 5000 - 1);
+    cr_assert_gt(version_bytes(&fx), before + 4000 * 32);
+    /* The pinned partition is as it was, whole. */
+    struct diag diag = {0};
+    uint16_t slots[FRAGMENT_PAGE_ROWS];
+    cr_assert_eq(fragment_page_select(fx.fragment, 0, pinned, slots), 2);
+    for (uint32_t page = 1; page < fragment_page_count(fx.fragment); page++)
+        cr_assert_eq(fragment_page_select(fx.fragment, page, pinned, slots), 0);
+    cr_assert_eq(n_at(&fx, 0, pinned), 1);
+    /* A snapshot of all keeps what is changed from now on, also of the other. */
+    uint64_t all = fx.ts;
+    cr_assert_eq(ldm_pin(fx.store.ldm, all), ERR_NONE);
+    value = value_u64(88);
+    cr_assert_eq(fragment_update(other, fx.changes, 0, &column, &value, 1), ERR_NONE);
+    commit(&fx);
+    cr_assert_eq(fragment_value_at(other, 0, 3, all).u, 77);
+    cr_assert_eq(fragment_value_at(other, 0, 3, TS_LATEST).u, 88);
+    ldm_unpin(fx.store.ldm, pinned);
+    cr_assert_eq(fragment_value_at(other, 0, 3, all).u, 77);
+    while (ldm_collect(fx.store.ldm, 1000, NULL, NULL))
+        ;
+    cr_assert_eq(fragment_value_at(other, 0, 3, all).u, 77);
+    ldm_unpin(fx.store.ldm, all);
+    while (ldm_collect(fx.store.ldm, 1000, NULL, NULL))
+        ;
+    delete_all(&fx, other);
+    delete_all(&fx, fx.fragment);
+    cr_assert_eq(fragment_verify(other, &diag), ERR_NONE, "%s", diag.text);
+    fixture_fini(&fx);
+}
+
+Test(versions, memory_goes_back_while_a_later_snapshot_keeps_its_own)
+{
+    struct fixture fx;
+    fixture_init(&fx);
+    enum { OLD = 50000, NEW = 100 };
+    uint32_t rows[NEW];
+    for (int64_t k = 0; k < NEW; k++) {
+        rows[k] = put(&fx, -1 - k, "before", (uint64_t)k);
+        commit(&fx);
+    }
+    uint64_t first = fx.ts;
+    cr_assert_eq(ldm_pin(fx.store.ldm, first), ERR_NONE);
+    ldm_pin_settle(fx.store.ldm, first, first);
+    for (int64_t k = 0; k < OLD; k++) {
+        put(&fx, k, "some text", 1);
+        /* Records of another size, of rows changed again and again, between those that stay. */
+        set(&fx, rows[k % NEW], 3, value_u64((uint64_t)k % 1000));
+        if (k % 7 == 0) set(&fx, rows[k % NEW], 2, value_text("other"));
+        if (k % 11 == 0)
+            change_set_rollback(fx.changes);
+        else
+            commit(&fx);
+    }
+    uint64_t full = version_bytes(&fx);
+    cr_assert_gt(full, OLD / 11 * 10 * 32);
+    /* A change that is not decided yet is of no snapshot, and stays through all of it. */
+    struct change_set *open;
+    cr_assert_eq(change_set_create(fx.store.ldm, &open), ERR_NONE);
+    uint16_t column = 3;
+    struct value value = value_u64(4711);
+    cr_assert_eq(fragment_update(fx.fragment, open, rows[0], &column, &value, 1), ERR_NONE);
+    uint64_t second = fx.ts;
+    cr_assert_eq(ldm_pin(fx.store.ldm, second), ERR_NONE);
+    uint64_t kept[NEW];
+    for (int k = 0; k < NEW; k++)
+        kept[k] = n_at(&fx, rows[k], second);
+    for (uint64_t k = 1; k < NEW; k++) {
+        set(&fx, rows[k], 3, value_u64(k + 1));
+        commit(&fx);
+    }
+    ldm_unpin(fx.store.ldm, first);
+    while (ldm_collect(fx.store.ldm, 1000, NULL, NULL))
+        ;
+    cr_assert_lt(version_bytes(&fx), full / 2);
+    for (int k = 0; k < NEW; k++)
+        cr_assert_eq(n_at(&fx, rows[k], second), kept[k]);
+    change_set_rollback(open);
+    change_set_destroy(open);
+    cr_assert_eq(n_at(&fx, rows[0], TS_LATEST), kept[0]);
+    ldm_unpin(fx.store.ldm, second);
+    while (ldm_collect(fx.store.ldm, 1000, NULL, NULL))
+        ;
+    cr_assert_lt(version_bytes(&fx), 2 << 20);
+    delete_all(&fx, fx.fragment);
     fixture_fini(&fx);
 }
 

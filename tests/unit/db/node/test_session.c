@@ -20,8 +20,8 @@ struct answered {
 
 static struct answered answer_of(uint64_t request, uint64_t value)
 {
-    return (struct answered){
-        .header = {.size = sizeof(struct answered), .request = request}, .value = value};
+    return (struct answered){.header = {.size = sizeof(struct answered), .request = request},
+                             .value = value};
 }
 
 static void run(struct session *session, uint64_t request, uint64_t value, bool keep)

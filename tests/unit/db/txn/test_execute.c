@@ -125,6 +125,20 @@ static enum err execute(struct fixture *fx)
     return ERR_NONE;
 }
 
+/* The same with the rows given directly. */
+static enum err execute_directly(struct fixture *fx, struct program_reply *reply)
+{
+    struct program_decoded decoded;
+    cr_assert_eq(program_finish(&fx->program), ERR_NONE);
+    struct reader reader = reader_of(fx->program.buf.bytes, fx->program.buf.size);
+    arena_reset(&fx->arena);
+    cr_assert_eq(program_decode(&reader, &catalog, &fx->arena, &decoded), ERR_NONE);
+    program_reply_clear(reply);
+    enum err err =
+        execute_program_directly(&fx->executor, &decoded, fx->changes, reply, &fx->failed_step);
+    return program_reply_finish(reply, err, fx->failed_step, 0);
+}
+
 /* Runs it and commits, or undoes it. */
 static enum err run(struct fixture *fx)
 {
@@ -604,5 +618,170 @@ Test(execute, locked_rows_are_conflicts_and_read_locks_hold)
     cr_assert_eq(get(&fx, 1), ERR_NONE);
     cr_assert_eq(get(&fx, 2), ERR_NONE);
     change_set_destroy(prepared);
+    teardown(&fx);
+}
+
+static void expect_equal_rows(const struct program_reply *a, const struct program_reply *b)
+{
+    cr_assert_eq(a->step_mask, b->step_mask);
+    for (unsigned step = 0; step < PROGRAM_STEPS_MAX; step++) {
+        if (!(a->step_mask >> step & 1)) continue;
+        const struct step_rows *x = &a->steps[step], *y = &b->steps[step];
+        cr_assert_eq(x->row_count, y->row_count);
+        cr_assert_eq(x->column_count, y->column_count);
+        for (uint32_t i = 0; i < x->row_count * x->column_count; i++) {
+            cr_assert_eq(x->values[i].kind, y->values[i].kind);
+            if (x->values[i].kind != KIND_STR) {
+                cr_assert_eq(x->values[i].u, y->values[i].u);
+                continue;
+            }
+            cr_assert_eq(x->values[i].size, y->values[i].size);
+            cr_assert_eq(memcmp(x->values[i].bytes, y->values[i].bytes, x->values[i].size), 0);
+        }
+    }
+}
+
+/* Reads of present, missing and changed rows, their strings and NULLs, and a scan among them. */
+static void put_everything(struct fixture *fx)
+{
+    struct program *program = begin(fx, 0);
+    struct operand one = number(1), two = number(2), none = number(99);
+    uint16_t all[] = {NAME, INO, MODE, NLINK, NAME};
+    program_read(program, &inode, &one, ERR_ENOENT);
+    program_output(program, all, 5);
+    program_read(program, &inode, &none, ERR_ENOENT);
+    program_flags(program, STEP_OPTIONAL);
+    program_output(program, all, 5);
+    program_read(program, &inode, &two, ERR_ENOENT);
+    program_output(program, all, 4);
+    struct operand zero = number(0);
+    program_scan(program, &entry, 0, &zero, 1, NULL, 0, false, 100);
+    uint16_t names[] = {0, 1};
+    program_output(program, names, 2);
+    uint8_t update = program_update(program, &inode, &one, ERR_ENOENT);
+    program_set(program, NLINK, operand_expr(nlink_plus(fx, update, -7)));
+    program_set(program, NAME, operand_value(value_text("a much longer name than before")));
+    program_output(program, all, 5);
+    program_delete(program, &inode, &two, ERR_ENOENT);
+    program_output(program, all, 1);
+}
+
+Test(execute, rows_given_directly_are_those_that_bytes_give)
+{
+    struct fixture fx;
+    setup(&fx);
+    struct program_reply direct;
+    program_reply_init(&direct);
+    make_inode(&fx, 1, 0644, 1, "one");
+    make_inode(&fx, 2, 0755, -2, NULL);
+    put_everything(&fx);
+    cr_assert_eq(execute(&fx), ERR_NONE);
+    change_set_rollback(fx.changes);
+    cr_assert_eq(execute_directly(&fx, &direct), ERR_NONE);
+    expect_equal_rows(&fx.reply, &direct);
+    /* The reply's strings are its own: the row has changed since, and goes now. */
+    change_set_commit(fx.changes, ++fx.ts);
+    while (ldm_collect(fx.ldm, 100, NULL, NULL))
+        ;
+    cr_assert_eq(memcmp(program_row(&direct, 0, 0)[0].bytes, "one", 3), 0);
+    cr_assert(value_is_null(program_row(&direct, 5, 0)[0]));
+    program_reply_fini(&direct);
+    teardown(&fx);
+}
+
+Test(execute, a_failed_program_gives_no_rows_directly)
+{
+    struct fixture fx;
+    setup(&fx);
+    struct program_reply direct;
+    program_reply_init(&direct);
+    make_inode(&fx, 1, 0, 1, "one");
+    struct program *program = begin(&fx, 0);
+    struct operand one = number(1), none = number(99);
+    uint16_t all[] = {INO, NAME};
+    program_read(program, &inode, &one, ERR_ENOENT);
+    program_output(program, all, 2);
+    program_read(program, &inode, &none, ERR_ENOENT);
+    cr_assert_eq(execute_directly(&fx, &direct), ERR_ENOENT);
+    cr_assert_eq(direct.failed_step, 1);
+    cr_assert_null(program_row(&direct, 0, 0));
+    change_set_rollback(fx.changes);
+    program_reply_fini(&direct);
+    teardown(&fx);
+}
+
+Test(execute, parameters_stand_for_constants)
+{
+    struct fixture fx;
+    setup(&fx);
+    make_inode(&fx, 1, 0644, 10, "one");
+    enum { P_INO, P_LEAST, P_MORE, P_NAME, PARAMS };
+    const uint8_t kinds[PARAMS] = {KIND_U64, KIND_I64, KIND_I64, KIND_STR};
+    struct program *program = &fx.program;
+    program_begin(program);
+    program_params(program, kinds, PARAMS);
+    program_section(program, 0);
+    struct operand key = operand_param(P_INO);
+    uint8_t update = program_update(program, &inode, &key, ERR_ENOENT);
+    struct expr_builder builder;
+    struct expr guard, sum;
+    expr_begin(&builder, &fx.expr_arena);
+    uint16_t a = expr_column(&builder, KIND_I64, update, NLINK);
+    uint16_t b = expr_column(&builder, KIND_I64, PROGRAM_SOURCE_PARAM, P_LEAST);
+    expr_op2(&builder, EXPR_GE, KIND_I64, a, b);
+    cr_assert_eq(expr_finish(&builder, &guard), ERR_NONE);
+    program_guard(program, guard, ERR_EDQUOT);
+    expr_begin(&builder, &fx.expr_arena);
+    a = expr_column(&builder, KIND_I64, update, NLINK);
+    b = expr_column(&builder, KIND_I64, PROGRAM_SOURCE_PARAM, P_MORE);
+    expr_op2(&builder, EXPR_ADD, KIND_I64, a, b);
+    cr_assert_eq(expr_finish(&builder, &sum), ERR_NONE);
+    program_set(program, NLINK, operand_expr(sum));
+    program_set(program, NAME, operand_param(P_NAME));
+    uint16_t all[] = {NLINK, NAME};
+    program_output(program, all, 2);
+    struct program_prepared prepared;
+    program_prepared_init(&prepared);
+    cr_assert_eq(program_prepare(&prepared, program), ERR_NONE);
+
+    static const struct {
+        uint64_t ino;
+        int64_t least, more;
+        const char *name;
+        enum err err;
+        int64_t nlink;
+    } runs[] = {
+        {1, 10, 5, "first", ERR_NONE, 15},
+        {1, 16, 5, "refused", ERR_EDQUOT, 0},
+        {2, 0, 0, "missing", ERR_ENOENT, 0},
+        {1, 15, -20, "second", ERR_NONE, -5},
+        {1, -5, INT64_MIN, "over", ERR_OUT_OF_RANGE, 0},
+        {1, -5, 1, NULL, ERR_NONE, -4},
+    };
+    struct program_reply direct;
+    program_reply_init(&direct);
+    for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+        const struct value params[PARAMS] = {
+            value_u64(runs[i].ino), value_i64(runs[i].least), value_i64(runs[i].more),
+            runs[i].name ? value_text(runs[i].name) : value_null()};
+        const struct program_decoded *decoded;
+        const uint16_t slot = 0;
+        cr_assert_eq(program_bind_decoded(&prepared, &catalog, &slot, params, &decoded), ERR_NONE);
+        arena_reset(&fx.arena);
+        program_reply_clear(&direct);
+        enum err err =
+            execute_program_directly(&fx.executor, decoded, fx.changes, &direct, &fx.failed_step);
+        cr_assert_eq(program_reply_finish(&direct, err, 0, 0), runs[i].err, "run %zu", i);
+        if (err) {
+            change_set_rollback(fx.changes);
+            continue;
+        }
+        change_set_commit(fx.changes, ++fx.ts);
+        const struct value *row = program_row(&direct, 0, 0);
+        cr_assert_eq(row[0].i, runs[i].nlink);
+        cr_assert_eq(row[1].kind, runs[i].name ? KIND_STR : KIND_NULL);
+    }
+    program_reply_fini(&direct);
+    program_prepared_fini(&prepared);
     teardown(&fx);
 }

@@ -381,6 +381,302 @@ Test(program, decode_survives_every_cut_and_random_changes)
     teardown(&fx);
 }
 
+/* ---- parameters ---- */
+
+enum { PARAM_NUMBER, PARAM_NAME, PARAM_AMOUNT, PARAM_COUNT };
+static const uint8_t param_kinds[PARAM_COUNT] = {KIND_U64, KIND_STR, KIND_I64};
+
+static struct expr amount_is_param(struct arena *arena, uint8_t step, enum value_kind kind,
+                                   uint16_t param)
+{
+    struct expr_builder builder;
+    struct expr expr;
+    expr_begin(&builder, arena);
+    uint16_t a = expr_column(&builder, KIND_I64, step, AMOUNT_COLUMN);
+    uint16_t b = expr_column(&builder, kind, PROGRAM_SOURCE_PARAM, param);
+    if (kind == KIND_I64)
+        expr_op2(&builder, EXPR_EQ, KIND_I64, a, b);
+    else
+        expr_op1(&builder, EXPR_IS_NULL, kind, b);
+    cr_assert_eq(expr_finish(&builder, &expr), ERR_NONE);
+    return expr;
+}
+
+/* Two sections: an update by parameters, and a read. */
+static void build_prepared(struct fixture *fx)
+{
+    struct program *program = &fx->program;
+    struct operand key = operand_param(PARAM_NUMBER);
+    uint16_t outputs[] = {NAME_COLUMN};
+    program_begin(program);
+    program_params(program, param_kinds, PARAM_COUNT);
+    program_section(program, 1);
+    uint8_t update = program_update(program, &item, &key, ERR_ENOENT);
+    program_guard(program, amount_is_param(&fx->arena, update, KIND_I64, PARAM_AMOUNT), ERR_EBADF);
+    program_set(program, NAME_COLUMN, operand_param(PARAM_NAME));
+    program_section(program, 2);
+    key = number(9);
+    program_read(program, &item, &key, ERR_ENOENT);
+    program_output(program, outputs, 1);
+}
+
+static const struct value some_params[PARAM_COUNT] = {
+    {.kind = KIND_U64, .u = 70},
+    {.kind = KIND_STR, .size = 4, .bytes = (const uint8_t *)"name"},
+    {.kind = KIND_I64, .i = -5}};
+
+Test(program, a_prepared_program_takes_slots_and_values_with_every_run)
+{
+    struct fixture fx;
+    setup(&fx);
+    build_prepared(&fx);
+    struct program_prepared prepared;
+    program_prepared_init(&prepared);
+    cr_assert_eq(program_prepare(&prepared, &fx.program), ERR_NONE);
+    cr_assert_eq(decode(&fx), ERR_BAD_PROGRAM, "without values it is no program");
+    struct program bound;
+    program_init(&bound);
+    const uint16_t slots[] = {40, 41};
+    for (int round = 0; round < 2; round++) {
+        cr_assert_eq(program_bind(&prepared, slots, some_params, &bound), ERR_NONE);
+        cr_assert_eq(program_finish(&bound), ERR_NONE);
+        cr_assert_eq(bound.section_count, 2);
+        cr_assert_eq(bound.slots[1], 41);
+        struct reader reader = reader_of(bound.buf.bytes, bound.buf.size);
+        cr_assert_eq(program_decode(&reader, &catalog, &fx.arena, &fx.decoded), ERR_NONE);
+        cr_assert_eq(fx.decoded.sections[0].slot, 40);
+        cr_assert_eq(fx.decoded.sections[1].slot, 41);
+        cr_assert_eq(fx.decoded.param_count, PARAM_COUNT);
+        cr_assert_eq(fx.decoded.params[PARAM_NUMBER].u, 70);
+        cr_assert_eq(memcmp(fx.decoded.params[PARAM_NAME].bytes, "name", 4), 0);
+        cr_assert_eq(fx.decoded.params[PARAM_AMOUNT].i, -5);
+        const struct step *update = &fx.decoded.sections[0].steps[0];
+        cr_assert_eq(update->key[0].tag, OPERAND_PARAM);
+        cr_assert_eq(update->key[0].column, PARAM_NUMBER);
+        cr_assert_eq(update->ahead, &update->key[0]);
+        cr_assert_eq(update->sets[0].operand.tag, OPERAND_PARAM);
+    }
+    const struct program_decoded *decoded;
+    cr_assert_eq(program_bind_decoded(&prepared, &catalog, slots, some_params, &decoded), ERR_NONE);
+    cr_assert_eq(decoded->params, some_params);
+    cr_assert_eq(decoded->sections[1].slot, 41);
+    const struct step *step = decoded->sections[0].steps;
+    const uint16_t others[] = {7, 8};
+    cr_assert_eq(program_bind_decoded(&prepared, &catalog, others, some_params, &decoded),
+                 ERR_NONE);
+    cr_assert_eq(decoded->sections[0].steps, step, "decoded once");
+    cr_assert_eq(decoded->sections[0].slot, 7);
+    program_prepared_fini(&prepared);
+    program_fini(&bound);
+    teardown(&fx);
+}
+
+Test(program, a_prepared_program_follows_the_catalog)
+{
+    struct fixture fx;
+    setup(&fx);
+    build_prepared(&fx);
+    struct program_prepared prepared;
+    program_prepared_init(&prepared);
+    cr_assert_eq(program_prepare(&prepared, &fx.program), ERR_NONE);
+    const uint16_t slots[] = {1, 2};
+    const struct program_decoded *decoded;
+    cr_assert_eq(program_bind_decoded(&prepared, &catalog, slots, some_params, &decoded), ERR_NONE);
+    cr_assert_eq(decoded->sections[0].steps[0].table, &item);
+    /* The same definition in another catalog is at another place. */
+    struct table_def moved = item;
+    struct catalog next = catalog;
+    next.version++;
+    next.tables[0] = &moved;
+    cr_assert_eq(program_bind_decoded(&prepared, &next, slots, some_params, &decoded), ERR_NONE);
+    cr_assert_eq(decoded->sections[0].steps[0].table, &moved);
+    moved.version++;
+    next.version++;
+    cr_assert_eq(program_bind_decoded(&prepared, &next, slots, some_params, &decoded),
+                 ERR_SCHEMA_CHANGED);
+    cr_assert_eq(program_bind_decoded(&prepared, &catalog, slots, some_params, &decoded), ERR_NONE,
+                 "a failure keeps nothing");
+    cr_assert_eq(decoded->sections[0].steps[0].table, &item);
+    program_prepared_fini(&prepared);
+    teardown(&fx);
+}
+
+Test(program, bind_refuses_what_the_program_was_not_prepared_for)
+{
+    struct fixture fx;
+    setup(&fx);
+    struct program_prepared prepared;
+    struct program bound;
+    const struct program_decoded *decoded;
+    program_prepared_init(&prepared);
+    program_init(&bound);
+    const uint16_t slots[] = {1, 2};
+    cr_assert_eq(program_bind(&prepared, slots, some_params, &bound), ERR_INVALID,
+                 "nothing is prepared");
+    build_prepared(&fx);
+    cr_assert_eq(program_prepare(&prepared, &fx.program), ERR_NONE);
+    for (int i = 0; i < PARAM_COUNT; i++) {
+        struct value params[PARAM_COUNT];
+        memcpy(params, some_params, sizeof(params));
+        params[i] = value_null();
+        cr_assert_eq(program_bind(&prepared, slots, params, &bound), ERR_NONE, "NULL fits");
+        params[i] = value_f64(1);
+        cr_assert_eq(program_bind(&prepared, slots, params, &bound), ERR_INVALID);
+        cr_assert_eq(program_bind_decoded(&prepared, &catalog, slots, params, &decoded),
+                     ERR_INVALID);
+    }
+    const uint16_t equal[] = {3, 3};
+    cr_assert_eq(program_bind(&prepared, equal, some_params, &bound), ERR_INVALID);
+    struct value huge[PARAM_COUNT];
+    memcpy(huge, some_params, sizeof(huge));
+    uint8_t *bytes = calloc(1, PROGRAM_SIZE_MAX);
+    huge[PARAM_NAME] = value_str(bytes, PROGRAM_SIZE_MAX);
+    cr_assert_eq(program_bind(&prepared, slots, huge, &bound), ERR_TOO_BIG);
+    free(bytes);
+    /* Misuse of the builder. */
+    program_begin(&fx.program);
+    program_params(&fx.program, param_kinds, 0);
+    cr_assert_eq(program_prepare(&prepared, &fx.program), ERR_INVALID);
+    cr_assert_eq(program_bind(&prepared, slots, some_params, &bound), ERR_INVALID,
+                 "what was prepared before is gone");
+    program_begin(&fx.program);
+    program_section(&fx.program, 1);
+    program_params(&fx.program, param_kinds, PARAM_COUNT);
+    cr_assert_eq(program_finish(&fx.program), ERR_INVALID);
+    const uint8_t no_kind[] = {KIND_NULL};
+    program_begin(&fx.program);
+    program_params(&fx.program, no_kind, 1);
+    cr_assert_eq(program_finish(&fx.program), ERR_INVALID);
+    program_prepared_fini(&prepared);
+    program_fini(&bound);
+    teardown(&fx);
+}
+
+/* One operand or expression over parameters, bound to some_params. */
+static enum err decode_with(struct fixture *fx, struct operand key, const struct expr *guard)
+{
+    struct program_prepared prepared;
+    struct program bound;
+    program_prepared_init(&prepared);
+    program_init(&bound);
+    program_begin(&fx->program);
+    program_params(&fx->program, param_kinds, PARAM_COUNT);
+    program_section(&fx->program, 1);
+    program_read(&fx->program, &item, &key, ERR_NONE);
+    if (guard) program_guard(&fx->program, *guard, ERR_NONE);
+    cr_assert_eq(program_prepare(&prepared, &fx->program), ERR_NONE);
+    const uint16_t slot = 1;
+    cr_assert_eq(program_bind(&prepared, &slot, some_params, &bound), ERR_NONE);
+    struct reader reader = reader_of(bound.buf.bytes, bound.buf.size);
+    enum err err = program_decode(&reader, &catalog, &fx->arena, &fx->decoded);
+    program_prepared_fini(&prepared);
+    program_fini(&bound);
+    return err;
+}
+
+Test(program, decode_refuses_references_to_parameters_that_are_not_there)
+{
+    struct fixture fx;
+    setup(&fx);
+    cr_assert_eq(decode_with(&fx, operand_param(PARAM_COUNT - 1), NULL), ERR_NONE);
+    cr_assert_eq(decode_with(&fx, operand_param(PARAM_COUNT), NULL), ERR_BAD_PROGRAM);
+    cr_assert_eq(decode_with(&fx, operand_column(PROGRAM_SOURCE_PARAM, 0), NULL), ERR_BAD_PROGRAM,
+                 "a parameter is no step");
+    struct expr expr = amount_is_param(&fx.arena, 0, KIND_I64, PARAM_AMOUNT);
+    cr_assert_eq(decode_with(&fx, number(1), &expr), ERR_NONE);
+    expr = amount_is_param(&fx.arena, 0, KIND_U64, PARAM_AMOUNT);
+    cr_assert_eq(decode_with(&fx, number(1), &expr), ERR_BAD_PROGRAM, "another kind");
+    expr = amount_is_param(&fx.arena, 0, KIND_I64, PARAM_COUNT);
+    cr_assert_eq(decode_with(&fx, number(1), &expr), ERR_BAD_PROGRAM);
+    /* The same in a program that has no parameters. */
+    struct operand key = operand_param(0);
+    program_begin(&fx.program);
+    program_section(&fx.program, 1);
+    program_read(&fx.program, &item, &key, ERR_NONE);
+    cr_assert_eq(program_finish(&fx.program), ERR_NONE);
+    cr_assert_eq(decode(&fx), ERR_BAD_PROGRAM);
+    teardown(&fx);
+}
+
+Test(program, decode_survives_every_cut_and_random_changes_of_parameters)
+{
+    struct fixture fx;
+    setup(&fx);
+    build_prepared(&fx);
+    struct program_prepared prepared;
+    struct program bound;
+    program_prepared_init(&prepared);
+    program_init(&bound);
+    cr_assert_eq(program_prepare(&prepared, &fx.program), ERR_NONE);
+    const uint16_t slots[] = {1, 2};
+    cr_assert_eq(program_bind(&prepared, slots, some_params, &bound), ERR_NONE);
+    size_t size = bound.buf.size;
+    for (size_t cut = 0; cut < size; cut++) {
+        uint8_t *bytes = malloc(cut ? cut : 1);
+        memcpy(bytes, bound.buf.bytes, cut);
+        struct reader reader = reader_of(bytes, cut);
+        arena_reset(&fx.arena);
+        cr_assert_eq(program_decode(&reader, &catalog, &fx.arena, &fx.decoded), ERR_BAD_PROGRAM);
+        free(bytes);
+    }
+    buf_put_u8(&bound.buf, KIND_NULL);
+    struct reader longer = reader_of(bound.buf.bytes, size + 1);
+    cr_assert_eq(program_decode(&longer, &catalog, &fx.arena, &fx.decoded), ERR_BAD_PROGRAM,
+                 "a value too many");
+    uint64_t seed = 3;
+    for (int round = 0; round < 20000; round++) {
+        uint8_t *bytes = malloc(size);
+        memcpy(bytes, bound.buf.bytes, size);
+        int changes = 1 + random_next(&seed) % 4;
+        while (changes--)
+            bytes[(size_t)random_next(&seed) % size] = (uint8_t)random_next(&seed);
+        struct reader reader = reader_of(bytes, size);
+        arena_reset(&fx.arena);
+        enum err err = program_decode(&reader, &catalog, &fx.arena, &fx.decoded);
+        cr_assert(err == ERR_NONE || err == ERR_BAD_PROGRAM || err == ERR_SCHEMA_CHANGED);
+        for (uint16_t i = 0; !err && i < fx.decoded.param_count; i++)
+            cr_assert(fx.decoded.params[i].kind == KIND_NULL ||
+                      fx.decoded.params[i].kind == fx.decoded.param_kinds[i]);
+        free(bytes);
+    }
+    program_prepared_fini(&prepared);
+    program_fini(&bound);
+    teardown(&fx);
+}
+
+Test(program, outline_gives_each_part_the_parameters)
+{
+    struct fixture fx;
+    setup(&fx);
+    build_prepared(&fx);
+    struct program_prepared prepared;
+    struct program bound;
+    program_prepared_init(&prepared);
+    program_init(&bound);
+    cr_assert_eq(program_prepare(&prepared, &fx.program), ERR_NONE);
+    const uint16_t slots[] = {11, 12};
+    cr_assert_eq(program_bind(&prepared, slots, some_params, &bound), ERR_NONE);
+    struct program_outline outline;
+    cr_assert_eq(program_outline_decode(bound.buf.bytes, bound.buf.size, &outline), ERR_NONE);
+    cr_assert_eq(outline.section_count, 2);
+    struct buf part;
+    buf_init(&part);
+    for (uint16_t i = 0; i < 2; i++) {
+        buf_clear(&part);
+        program_outline_encode(&outline, 1u << i, &part);
+        struct reader reader = reader_of(part.bytes, part.size);
+        struct program_decoded decoded;
+        cr_assert_eq(program_decode(&reader, &catalog, &fx.arena, &decoded), ERR_NONE);
+        cr_assert_eq(decoded.section_count, 1);
+        cr_assert_eq(decoded.sections[0].slot, slots[i]);
+        cr_assert_eq(decoded.params[PARAM_AMOUNT].i, -5);
+    }
+    buf_fini(&part);
+    program_prepared_fini(&prepared);
+    program_fini(&bound);
+    teardown(&fx);
+}
+
 /* ---- replies ---- */
 
 static void put_rows(struct buf *buf, uint8_t step, uint32_t rows, uint16_t count)
