@@ -494,7 +494,8 @@ static enum err run_all(struct measurement *measurement, struct diag *diag)
         err = measure_idle(measurement, i, diag);
     if (!err && links->plot) {
         char note[64];
-        (void)snprintf(note, sizeof(note), "medians of %u runs", measurement->runs);
+        (void)snprintf(note, sizeof(note), "medians of %u run%s", measurement->runs,
+                       measurement->runs == 1 ? "" : "s");
         err = transport_plot(links->plot, measurement->series, measurement->count, note, diag);
     }
     return err;

@@ -64,8 +64,6 @@ enum err transport_stream(struct transport_client *client, const struct transpor
 /* Nothing is sent for so long: the share of a core that each side uses meanwhile. */
 enum err transport_idle(struct transport_client *client, double seconds, double *ret_client,
                         double *ret_server, struct diag *diag);
-void transport_counters(struct transport_client *client, struct link_stats *ret_link,
-                        struct port_stats *ret_port);
 
 /* The comparison for tcp at depth 1: two processes, a bare socket pair over loopback, epoll_wait,
  * recv, send; `spinning`: epoll_wait never sleeps. */

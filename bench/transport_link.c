@@ -432,13 +432,6 @@ void transport_client_end_server(struct transport_client *client)
         (void)port_wait(client->port, 100 * 1000 * 1000);
 }
 
-void transport_counters(struct transport_client *client, struct link_stats *ret_link,
-                        struct port_stats *ret_port)
-{
-    link_stats(client->links[0], ret_link);
-    port_stats(client->port, ret_port);
-}
-
 /* ---- measuring ---- */
 
 /* One wait; an error when the link fails or nothing comes for long. */

@@ -25,16 +25,49 @@ static struct svg_panel panel_at(struct svg *svg, unsigned column, unsigned row)
     };
 }
 
-static void latency_panel(struct svg *svg, unsigned size, const struct transport_series *series,
-                          unsigned count)
+/* The panels of a row share their axes, so that they can be compared. */
+struct axes {
+    double y_from, y_to;
+};
+
+static struct axes latency_axes(const struct transport_series *series, unsigned count)
+{
+    struct axes axes = {0};
+    for (unsigned i = 0; i < count; i++)
+        for (unsigned spin = 0; spin < TRANSPORT_SPINS; spin++)
+            for (unsigned size = 0; size < TRANSPORT_SIZES; size++) {
+                const struct transport_cell *cell = &series[i].cells[spin][size][0];
+                svg_range_add(&axes.y_from, &axes.y_to, cell->p50 / 1.5);
+                svg_range_add(&axes.y_from, &axes.y_to, cell->p999 * 1.5);
+            }
+    return axes;
+}
+
+static struct axes rate_axes(const struct transport_series *series, unsigned count)
+{
+    struct axes axes = {0};
+    for (unsigned i = 0; i < count; i++)
+        for (unsigned spin = 0; spin < TRANSPORT_SPINS; spin++)
+            for (unsigned size = 0; size < TRANSPORT_SIZES; size++)
+                for (unsigned depth = 0; depth < TRANSPORT_DEPTHS; depth++) {
+                    double rate = series[i].cells[spin][size][depth].signals;
+                    svg_range_add(&axes.y_from, &axes.y_to, rate / 1.5);
+                    svg_range_add(&axes.y_from, &axes.y_to, rate * 1.5);
+                }
+    return axes;
+}
+
+static const char *dot_fill(unsigned spin, const char *color)
+{
+    return spin == 0 ? color : spin == 1 ? "#ffffff" : "#bbbbbb";
+}
+
+static void latency_panel(struct svg *svg, unsigned size, const struct axes *axes,
+                          const struct transport_series *series, unsigned count)
 {
     struct svg_panel panel = panel_at(svg, size, 0);
-    for (unsigned i = 0; i < count; i++)
-        for (unsigned spin = 0; spin < TRANSPORT_SPINS; spin++) {
-            const struct transport_cell *cell = &series[i].cells[spin][size][0];
-            svg_range_add(&panel.y_from, &panel.y_to, cell->p50 / 1.3);
-            svg_range_add(&panel.y_from, &panel.y_to, cell->p999 * 1.3);
-        }
+    panel.y_from = axes->y_from;
+    panel.y_to = axes->y_to;
     char size_text[16];
     char title[64];
     (void)snprintf(title, sizeof(title), "%s: round trip at depth 1, \302\265s",
@@ -54,28 +87,20 @@ static void latency_panel(struct svg *svg, unsigned size, const struct transport
             svg_line(svg, x, y50, x, y999, colors[i], 1, "2,2");
             svg_line(svg, x, y50, x, y99, colors[i], 3, "");
             svg_line(svg, x - 4, y999, x + 4, y999, colors[i], 1, "");
-            svg_dot(svg, x, y50, 4,
-                    spin == 0   ? colors[i]
-                    : spin == 1 ? "#ffffff"
-                                : "#bbbbbb",
-                    colors[i]);
+            svg_dot(svg, x, y50, 4, dot_fill(spin, colors[i]), colors[i]);
         }
     }
 }
 
-static void rate_panel(struct svg *svg, unsigned size, const struct transport_series *series,
-                       unsigned count)
+static void rate_panel(struct svg *svg, unsigned size, const struct axes *axes,
+                       const struct transport_series *series, unsigned count)
 {
     struct svg_panel panel = panel_at(svg, size, 1);
+    panel.y_from = axes->y_from;
+    panel.y_to = axes->y_to;
     for (unsigned depth = 0; depth < TRANSPORT_DEPTHS; depth++) {
         svg_range_add(&panel.x_from, &panel.x_to, transport_depths[depth] / 1.5);
         svg_range_add(&panel.x_from, &panel.x_to, transport_depths[depth] * 1.5);
-        for (unsigned i = 0; i < count; i++)
-            for (unsigned spin = 0; spin < TRANSPORT_SPINS; spin++) {
-                double rate = series[i].cells[spin][size][depth].signals;
-                svg_range_add(&panel.y_from, &panel.y_to, rate / 1.5);
-                svg_range_add(&panel.y_from, &panel.y_to, rate * 1.5);
-            }
     }
     char size_text[16];
     char title[64];
@@ -97,11 +122,7 @@ static void rate_panel(struct svg *svg, unsigned size, const struct transport_se
                 if (depth + 1 < TRANSPORT_DEPTHS)
                     svg_line(svg, x, y, svg_panel_x(&panel, transport_depths[depth + 1]),
                              svg_panel_y(&panel, cell[1].signals), colors[i], 1.5, dashes[spin]);
-                svg_dot(svg, x, y, 3,
-                        spin == 0   ? colors[i]
-                        : spin == 1 ? "#ffffff"
-                                    : "#bbbbbb",
-                        colors[i]);
+                svg_dot(svg, x, y, 3, dot_fill(spin, colors[i]), colors[i]);
             }
 }
 
@@ -116,11 +137,7 @@ static void legend(struct svg *svg, const struct transport_series *series, unsig
     x += 20;
     for (unsigned spin = 0; spin < TRANSPORT_SPINS; spin++, x += 110) {
         svg_line(svg, x, 40, x + 24, 40, "#444444", 1.5, dashes[spin]);
-        svg_dot(svg, x + 12, 40, 4,
-                spin == 0   ? "#444444"
-                : spin == 1 ? "#ffffff"
-                            : "#bbbbbb",
-                "#444444");
+        svg_dot(svg, x + 12, 40, 4, dot_fill(spin, "#444444"), "#444444");
         svg_text(svg, x + 30, 45, 13, SVG_START, "#222222", transport_spin_names[spin]);
     }
     svg_text(svg, x + 10, 45, 12, SVG_START, "#666666", note);
@@ -138,9 +155,11 @@ enum err transport_plot(const char *path, const struct transport_series *series,
     svg_text(&svg, width / 2, 22, 16, SVG_MIDDLE, "#111111",
              "trellis bench transport: what a message costs");
     legend(&svg, series, count, note);
+    struct axes latency = latency_axes(series, count);
+    struct axes rate = rate_axes(series, count);
     for (unsigned size = 0; size < TRANSPORT_SIZES; size++) {
-        latency_panel(&svg, size, series, count);
-        rate_panel(&svg, size, series, count);
+        latency_panel(&svg, size, &latency, series, count);
+        rate_panel(&svg, size, &rate, series, count);
     }
     bool good = svg_end(&svg);
     if (fclose(file) || !good)

@@ -79,8 +79,18 @@ const struct command commands[] = {
      "Exit status 1 when something is found.\n\n" TARGET_HELP},
     {"bench", cli_bench, "measure",
      "usage: trellis bench [NAME] [OPTIONS]\n\n"
-     "No NAME lists the benchmarks. Prints a table; --json FILE also writes one JSON object a\n"
-     "line. `trellis bench NAME --help` tells each one's options.\n"},
+     "No NAME lists the benchmarks. Prints a table.\n\n"
+     "  --json FILE          also write one JSON object a line\n"
+     "  --runs N             repeat each case so often (5); medians are reported\n"
+     "  --quick              a tenth of the size: to see that it works\n"
+     "  --files N            for those that fill a store\n\n"
+     "transport:\n"
+     "  --plot FILE          write a plot (SVG)\n"
+     "  --address HOST       where the RDMA device is\n"
+     "  --serve ADDRESS      only answer there, for a --peer elsewhere; may be repeated\n"
+     "  --peer ADDRESS       measure with the server there; may be repeated\n"
+     "  --secret FILE        of both\n"
+     "  --against NAME[:SIZE]=US   another program's round trip, to compare with\n"},
     {"completion", cli_completion, "print shell completion for bash",
      "usage: trellis completion\n\nIn ~/.bashrc:  source <(trellis completion)\n"},
 };

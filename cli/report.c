@@ -1,5 +1,6 @@
 /* `trellis report`: named reports over the live namespace. A report is one statement; `du` has two,
- * walked level by level from a directory, because its rows are found by following them. */
+ * walked level by level from a directory, because its rows are found by following them. Inode
+ * numbers in a column called `directory` are shown as paths from the root of the file system. */
 #include <getopt.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/paths.h"
 #include "cli/reports.h"
 
 /* Inode numbers per IN list: bounds the statement's size. */
@@ -220,10 +222,13 @@ static int run_du(struct cli_store *store, const struct report *report,
 
 static int run_report(struct cli_store *store, const struct report *report, enum sql_format format)
 {
-    const struct sql_options options = {.format = format};
+    struct sql_options options = {.format = format};
     struct diag diag = {.position = UINT32_MAX};
-    enum err err = cli_store_sql(store, report->text, strlen(report->text), &options, &cli_stdout,
-                                 &diag, NULL);
+    enum err err = paths_create("directory", &options.labels);
+    if (err) return cli_fail(err, "no memory for the report");
+    err = cli_store_sql(store, report->text, strlen(report->text), &options, &cli_stdout, &diag,
+                        NULL);
+    paths_destroy(options.labels);
     if (fflush(stdout) && !err) err = diag_set(&diag, ERR_IO, "cannot write the report");
     return err ? cli_fail(err, "%s", diag.text) : EXIT_OK;
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "metadata/fs.h"
 
 enum { HISTORY_SIZE = 1000 };
 
@@ -138,7 +139,8 @@ int cli_sql(int argc, char **argv)
         {0}};
     struct cli_target target = {0};
     struct sql_options sql = {.format = isatty(STDOUT_FILENO) ? SQL_FORMAT_TABLE : SQL_FORMAT_TEXT,
-                              .allow_ddl = true};
+                              .allow_ddl = true,
+                              .keeps = fs_table_is_own};
     const char *query = NULL;
     const char *file = NULL;
     for (int option; (option = getopt_long(argc, argv, ":e:D:", options, NULL)) != -1;) {

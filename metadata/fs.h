@@ -100,6 +100,9 @@ MUST_USE enum err fs_lease_reset(struct db_client *client, struct diag *diag);
 MUST_USE enum err fs_client_create(struct fs *fs, struct db_client *client,
                                    struct fs_client **ret_client);
 void fs_client_destroy(struct fs_client *client);
+/* The database is in this process and has one worker: on that one's thread no call here waits for
+ * another thread. */
+bool fs_is_alone(const struct fs *fs);
 /* The serving process only: the number of lookups the kernel holds per inode, so that an unlinked
  * inode lives until it is forgotten. fs_lookup, create, mknod, mkdir, symlink, link and readdirplus
  * entries count one each. */
@@ -229,6 +232,8 @@ enum err fs_path_lookup(struct fs_client *client, const char *path, struct fs_at
 /* The same for a process that does not serve the file system. */
 MUST_USE enum err fs_path_find(struct db_client *client, const char *path,
                                struct fs_attr *ret_attr);
+/* The table is the file system's own: without it there is no file system. */
+bool fs_table_is_own(const char *database, const char *name);
 /* Sizes and times written so far become rows: what a query sees afterwards. */
 MUST_USE enum err fs_report(struct fs_client *client);
 

@@ -22,9 +22,9 @@
  * no such guard: before it does so, it makes sure that its last renewal began less than
  * LEASE_VALID_MS ago, when nobody can have waited LEASE_TAKE_MS since.
  *
- * While the database cannot be reached each program waits for it, up to its client's time limit; but
- * once a renewal has waited in vain, programs fail at once until one succeeds, so that a queue of
- * them does not wait for as many time limits.
+ * While the database cannot be reached each program waits for it, up to its client's time limit;
+ * but once a renewal has waited in vain, programs fail at once until one succeeds, so that a queue
+ * of them does not wait for as many time limits.
  *
  * A database that restarts after a crash may have lost the latest changes, although they were
  * acknowledged. What this server and the kernel remember of them would then be wrong, for as long
@@ -377,7 +377,8 @@ static enum err renew_once(struct fs_client *client, uint64_t epoch)
     return db_run(client->db, program, &client->reply);
 }
 
-static void renew(struct lease *lease, struct fs_client *client)
+/* False: nothing is known; the next attempt tells. */
+static bool renew(struct lease *lease, struct fs_client *client)
 {
     uint64_t begin = fs_monotonic_ns();
     struct retry retry = {0};
@@ -386,12 +387,14 @@ static void renew(struct lease *lease, struct fs_client *client)
         err = renew_once(client, lease->epoch);
     while (client_again(client, &retry, &err));
     if (err == ERR_IN_USE) taken_over(lease);
-    /* Of any other failure nothing is known: the next attempt tells. */
     if (!err) atomic_store(&lease->reached_ns, begin);
+    /* A failure at once, such as an outcome that is not known, is of a link that was just lost. */
+    bool waited = fs_monotonic_ns() - begin >= lease->timeout_ns - lease->timeout_ns / 4;
     pthread_mutex_lock(&lease->mutex);
-    atomic_store(&lease->away, err != ERR_NONE);
+    if (!err || waited) atomic_store(&lease->away, err != ERR_NONE);
     pthread_cond_broadcast(&lease->changed);
     pthread_mutex_unlock(&lease->mutex);
+    return !err;
 }
 
 static struct timespec timespec_at(uint64_t ns)
@@ -418,7 +421,7 @@ static void *lease_thread(void *argument)
         enum err err = ERR_NONE;
         if (!db) err = db_client_create(lease->fs->db, &db);
         if (!err && !client) err = fs_client_create(lease->fs, db, &client);
-        if (!err) renew(lease, client);
+        if (err || !renew(lease, client)) due = fs_monotonic_ns() + LEASE_POLL_MS * MS_NS;
         (void)!lease_check(lease->fs);
         pthread_mutex_lock(&lease->mutex);
     }

@@ -134,6 +134,14 @@ static const struct table_spec specs[TABLE_COUNT] = {
 };
 #undef TABLE
 
+bool fs_table_is_own(const char *database, const char *name)
+{
+    if (strcmp(database, FS_DATABASE) != 0) return false;
+    for (unsigned i = 0; i < TABLE_COUNT; i++)
+        if (strcmp(specs[i].name, name) == 0) return true;
+    return false;
+}
+
 static enum err table_create(struct db_client *client, const struct table_spec *spec,
                              struct diag *diag)
 {

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "sql/ddl.h"
 #include "sql/format.h"
+#include "sql/labels.h"
 #include "sql/prepare.h"
 #include "sql/script.h"
 
@@ -141,6 +142,11 @@ static enum err run_select(struct running *running)
                                             .scale = tree->outputs[i].scale,
                                             .display = tree->outputs[i].display,
                                             .binary = running->statement.plan->binary[i]};
+    uint32_t labelled = labels_column(running->options->labels, columns, tree->visible_count);
+    if (labelled != LABELLED_NONE)
+        return labels_write(running->options->labels, labelled, running->client, query, columns,
+                            tree->visible_count, running->options->format, running->sink,
+                            &running->arena, running->diag);
     struct formatter formatter;
     err = formatter_begin(&formatter, running->options->format, running->sink, columns,
                           tree->visible_count);
@@ -237,7 +243,13 @@ static enum err run_statement(struct running *running)
     if (!options->allow_ddl)
         return diag_set_at(running->diag, ERR_DENIED, statement_position(running),
                            "CREATE and DROP are for administrators");
-    return ddl_run(running->client, running->statement.ddl, running->diag);
+    const struct sql_ddl *ddl = running->statement.ddl;
+    if (options->keeps && ddl->kind == AST_STATEMENT_DROP_TABLE &&
+        options->keeps(ddl->database, ddl->name))
+        return diag_set_at(running->diag, ERR_DENIED, statement_position(running),
+                           "%s.%s is the file system's own table and stays", ddl->database,
+                           ddl->name);
+    return ddl_run(running->client, ddl, running->diag);
 }
 
 /* Every error ends as one line, with a place when there is one. */

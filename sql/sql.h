@@ -73,11 +73,27 @@ struct sql_sink {
     enum err (*write)(struct sql_sink *sink, const char *bytes, size_t size);
 };
 
+enum { SQL_LABELLED_ROWS_MAX = 100000 };
+
+/* Text shown in place of the whole numbers of a SELECT's column, such as paths for inode numbers. A
+ * result that has such a column is held until its query has ended, at most SQL_LABELLED_ROWS_MAX
+ * rows (else ERR_TOO_BIG), so that resolve() may run queries on the same client. */
+struct sql_labels {
+    const char *column; /* by its name in the result */
+    /* Gives the text of each number; the texts are the labels' own and stay until the next call. */
+    enum err (*resolve)(struct sql_labels *labels, struct db_client *client,
+                        const uint64_t *numbers, uint32_t count, const char **ret_texts,
+                        struct diag *diag);
+};
+
 struct sql_options {
     const char *database; /* NULL: "fs" */
     enum sql_format format;
     enum sql_explain_mode explain_mode;
-    bool allow_ddl; /* the caller is an administrator */
+    bool allow_ddl;            /* the caller is an administrator */
+    struct sql_labels *labels; /* NULL: none */
+    /* Tables that DROP TABLE refuses (ERR_DENIED), such as those of a file system; NULL: none. */
+    bool (*keeps)(const char *database, const char *table);
 };
 
 /* Runs every statement of a script, separated by ';', and writes their results. Stops at the first

@@ -1,4 +1,4 @@
--- The 20 largest files, by name and directory inode number.
+-- The 20 largest files, by name and directory. A file with several names counts under each.
 SELECT d.name AS name, i.size AS bytes, i.blocks * 512 AS on_disk, i.uid AS owner, d.parent AS directory
 FROM dentry d JOIN inode i ON i.ino = d.ino
 WHERE i.type = 1

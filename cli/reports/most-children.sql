@@ -1,4 +1,4 @@
--- The 20 directories with most direct children, by inode number.
+-- The 20 directories with most direct children.
 SELECT parent AS directory, COUNT(*) AS children
 FROM dentry
 GROUP BY parent

@@ -32,419 +32,14 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "db/node/links.h"
+#include "db/api/conn.h"
 #include "db/wire/program.h"
 
-static const uint64_t retry_next_ns = 50000000u;    /* at another address */
-static const uint64_t retry_later_ns = 1000000000u; /* where a peer is not what we look for */
 static const uint64_t tend_ns = 1000000000u; /* an owner away for this long needs the keeper */
-
-/* ---- kept requests ---- */
-
-static bool is_kept_type(uint16_t type)
-{
-    switch (type) {
-    case SIGNAL_PROGRAM:
-    case SIGNAL_DDL:
-    case SIGNAL_FLUSH:
-    case SIGNAL_STATUS:
-    case SIGNAL_CHECKPOINT:
-    case SIGNAL_INFO:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* Would doing it twice be wrong? */
-static bool is_change(const struct signal *signal)
-{
-    if (signal->header.type == SIGNAL_DDL) return true;
-    if (signal->header.type != SIGNAL_PROGRAM) return false;
-    struct program_outline outline;
-    return program_outline_decode(signal->body, signal_body_size(signal), &outline) ||
-           !outline.only_reads;
-}
 
 static struct conn *conn_of(const struct channel *channel, const struct client_listener *listener)
 {
     return channel->conns[listener->kept->header.destination];
-}
-
-/* Into its place by number: at the end, unless its worker has changed. */
-static void kept_insert(struct conn *conn, struct client_listener *listener)
-{
-    struct client_listener *older = conn->newest;
-    while (older && older->request > listener->request)
-        older = older->kept_older;
-    listener->kept_older = older;
-    listener->kept_newer = older ? older->kept_newer : conn->oldest;
-    if (listener->kept_newer)
-        listener->kept_newer->kept_older = listener;
-    else
-        conn->newest = listener;
-    if (older)
-        older->kept_newer = listener;
-    else
-        conn->oldest = listener;
-    if (!conn->unsent || conn->unsent == listener->kept_newer) conn->unsent = listener;
-}
-
-static struct signal *kept_take(struct conn *conn, struct client_listener *listener)
-{
-    struct signal *signal = listener->kept;
-    if (conn->unsent == listener) conn->unsent = listener->kept_newer;
-    if (listener->kept_older)
-        listener->kept_older->kept_newer = listener->kept_newer;
-    else
-        conn->oldest = listener->kept_newer;
-    if (listener->kept_newer)
-        listener->kept_newer->kept_older = listener->kept_older;
-    else
-        conn->newest = listener->kept_older;
-    listener->kept = NULL;
-    listener->kept_older = listener->kept_newer = NULL;
-    return signal;
-}
-
-static void inbox_put(struct channel *channel, struct signal *signal)
-{
-    signal->next = NULL;
-    *channel->inbox_end = signal;
-    channel->inbox_end = &signal->next;
-}
-
-/* The request ends here, with an answer of our own in its block. */
-static void conclude(struct conn *conn, struct client_listener *listener, enum err err)
-{
-    struct signal *signal = kept_take(conn, listener);
-    struct signal_header *header = &signal->header;
-    header->type = (uint16_t)(header->type + 1); /* the answers follow their requests */
-    header->source = conn->worker;
-    header->err = (uint16_t)err;
-    header->size = (uint32_t)sizeof(*header);
-    inbox_put(conn->channel, signal);
-}
-_Static_assert(SIGNAL_PROGRAM_REPLY == SIGNAL_PROGRAM + 1 && SIGNAL_DDL_REPLY == SIGNAL_DDL + 1 &&
-                   SIGNAL_FLUSH_REPLY == SIGNAL_FLUSH + 1 &&
-                   SIGNAL_STATUS_REPLY == SIGNAL_STATUS + 1 &&
-                   SIGNAL_CHECKPOINT_REPLY == SIGNAL_CHECKPOINT + 1 &&
-                   SIGNAL_INFO_REPLY == SIGNAL_INFO + 1,
-               "conclude() relies on it");
-
-static enum err transmit(struct conn *conn, struct client_listener *listener)
-{
-    struct signal_header *header = &listener->kept->header;
-    uint16_t type = header->type;
-    if (listener->kept_life == conn->life && is_change(listener->kept))
-        header->type = type == SIGNAL_DDL ? SIGNAL_DDL_AGAIN : SIGNAL_PROGRAM_AGAIN;
-    header->clock = conn->channel->clock.last;
-    struct link_piece piece = {.bytes = header, .size = header->size};
-    enum err err = link_send(conn->link, &piece, 1);
-    header->type = type;
-    if (err) return err;
-    listener->kept_life = conn->life;
-    if (listener->request > conn->request_max) conn->request_max = listener->request;
-    return ERR_NONE;
-}
-
-/* Sends what is not sent, as far as the link takes it. */
-static void conn_push(struct conn *conn)
-{
-    while (conn->unsent && conn->up && !conn->refuses) {
-        struct client_listener *listener = conn->unsent;
-        if (listener->kept_life && listener->kept_life != conn->life && is_change(listener->kept)) {
-            conclude(conn, listener, ERR_OUTCOME_UNKNOWN);
-            continue;
-        }
-        if (transmit(conn, listener)) {
-            conn->channel->restless = true;
-            return;
-        }
-        conn->unsent = listener->kept_newer;
-    }
-}
-
-/* When the oldest of those that wait for the link has waited for long enough. */
-static uint64_t conn_deadline(const struct conn *conn)
-{
-    uint64_t timeout = conn->channel->remote->timeout_ns;
-    if (!conn->up || conn->refuses) {
-        if (!conn->oldest) return UINT64_MAX;
-        uint64_t since = conn->oldest->kept_ns;
-        return (since > conn->down_ns ? since : conn->down_ns) + timeout;
-    }
-    return conn->unsent ? conn->unsent->kept_ns + timeout : UINT64_MAX;
-}
-
-static void conclude_overdue(struct conn *conn, uint64_t now)
-{
-    while (conn_deadline(conn) <= now) {
-        bool waits_for_link = !conn->up || conn->refuses;
-        struct client_listener *listener = waits_for_link ? conn->oldest : conn->unsent;
-        bool unknown = listener->kept_life && is_change(listener->kept);
-        conclude(conn, listener, unknown ? ERR_OUTCOME_UNKNOWN : ERR_TIMEOUT);
-    }
-}
-
-/* ---- links ---- */
-
-static void conn_connect(struct conn *conn, uint64_t now)
-{
-    struct channel *channel = conn->channel;
-    struct port_address *address = malloc(sizeof(*address));
-    uint8_t hello[GREETING_CLIENT_SIZE];
-    struct greeting_client greeting = {.worker = conn->worker, .client = channel->client};
-    greeting_client_encode(&greeting, hello);
-    struct link_options options = {
-        .context = conn, .report_failures = true, .hello = hello, .hello_size = sizeof(hello)};
-    enum err err = ERR_NO_MEMORY;
-    if (!address)
-        diag_set(&conn->reason, err, "%s", err_text(err));
-    else if (!remote_address(channel->remote, conn->address, conn->worker, address))
-        err = diag_set(&conn->reason, ERR_NOT_FOUND, "worker %u has no address",
-                       (unsigned)conn->worker);
-    else
-        err = port_connect(channel->port, address, &options, &conn->link, &conn->reason);
-    free(address);
-    conn->retry_ns = 0;
-    if (err) {
-        conn->link = NULL;
-        conn->retry_ns = now + retry_later_ns;
-        channel->restless = true;
-    }
-}
-
-static struct conn *conn_get(struct channel *channel, uint16_t worker)
-{
-    struct conn *conn = channel->conns[worker];
-    if (conn) return conn;
-    conn = calloc(1, sizeof(*conn));
-    if (!conn) return NULL;
-    conn->channel = channel;
-    conn->worker = worker;
-    conn->down_ns = remote_now(channel->remote);
-    channel->conns[worker] = conn;
-    channel->restless = true;
-    conn_connect(conn, conn->down_ns);
-    return conn;
-}
-
-static enum err introduce(struct conn *conn)
-{
-    struct {
-        struct signal_header header;
-        uint64_t request_max;
-    } first = {
-        .header = {.size = sizeof(first),
-                   .type = SIGNAL_SESSION_OPEN,
-                   .version = SIGNAL_VERSION,
-                   .destination = conn->worker,
-                   .client = conn->channel->client,
-                   .clock = conn->channel->clock.last},
-        .request_max = conn->request_max,
-    };
-    _Static_assert(sizeof(first) == sizeof(struct signal_header) + 8, "wire format");
-    struct link_piece piece = {.bytes = &first, .size = sizeof(first)};
-    return link_send(conn->link, &piece, 1);
-}
-
-static enum err on_up(void *context, struct link *link)
-{
-    struct channel *channel = context;
-    struct conn *conn = link_context(link);
-    struct greeting_node greeting;
-    uint8_t size;
-    const uint8_t *hello = link_hello(link, &size);
-    enum err err = greeting_node_decode(hello, size, &greeting);
-    if (!err && greeting.worker != conn->worker) err = ERR_INVALID;
-    if (!err) err = remote_greeted(channel->remote, &greeting);
-    if (!err) {
-        if (greeting.life != conn->life) conn->request_max = 0;
-        conn->life = greeting.life;
-        conn->link = link;
-        err = introduce(conn);
-    }
-    if (err) {
-        conn->retry_ns = remote_now(channel->remote) + retry_later_ns;
-        return err;
-    }
-    conn->up = true;
-    conn->refuses = false;
-    conn->retry_ns = 0;
-    conn->reason = (struct diag){0};
-    conn->unsent = conn->oldest;
-    if (conn->worker == 0 || greeting.life != atomic_load(&channel->remote->learned_life))
-        channel->info_wanted = true;
-    conn_push(conn);
-    return ERR_NONE;
-}
-
-static void on_down(void *context, struct link *link, const struct diag *reason)
-{
-    struct channel *channel = context;
-    struct conn *conn = link_context(link);
-    uint64_t now = remote_now(channel->remote);
-    if (conn->up) {
-        channel->lost |= UINT64_C(1) << conn->worker;
-        if (!conn->refuses) conn->down_ns = now;
-    } else if (channel->remote->address_count > 1 && !conn->retry_ns) {
-        conn->retry_ns = now + retry_next_ns;
-    }
-    conn->up = false;
-    conn->refuses = false;
-    conn->unsent = conn->oldest;
-    conn->reason = *reason;
-    channel->restless = true;
-}
-
-static void *on_alloc(void *context, struct link *link, uint32_t size)
-{
-    (void)context, (void)link;
-    uint32_t head = sizeof(struct signal_header);
-    struct signal *signal = signal_create(size < head ? 0 : size - head);
-    return signal ? &signal->header : NULL;
-}
-
-static void on_release(void *context, struct link *link, void *message)
-{
-    (void)context, (void)link;
-    signal_destroy(CONTAINER_OF(message, struct signal, header));
-}
-
-static bool is_answer(uint16_t type)
-{
-    switch (type) {
-    case SIGNAL_PROGRAM_REPLY:
-    case SIGNAL_DDL_REPLY:
-    case SIGNAL_FLUSH_REPLY:
-    case SIGNAL_STATUS_REPLY:
-    case SIGNAL_CHECKPOINT_REPLY:
-    case SIGNAL_INFO_REPLY:
-    case SIGNAL_QUERY_OPENED:
-    case SIGNAL_QUERY_ROWS:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* Takes what the node says of itself. */
-static void learn(struct remote *remote, struct signal *signal)
-{
-    struct node_info info;
-    struct catalog *catalog;
-    enum err err = (enum err)signal->header.err;
-    if (!err) err = node_info_decode(signal->body, signal_body_size(signal), &info, &catalog);
-    if (!err) err = remote_learned(remote, &info, catalog);
-    /* After a failure the next link, or the next answer that needs it, asks again. */
-    signal_destroy(signal);
-}
-
-/* What is not an answer to us from this worker is dropped: whoever waits is told by the link's end,
- * or by the deadline. */
-static void on_message(void *context, struct link *link, void *message, uint32_t size)
-{
-    struct channel *channel = context;
-    const struct conn *conn = link_context(link);
-    struct signal *signal = CONTAINER_OF(message, struct signal, header);
-    const struct signal_header *header = &signal->header;
-    if (size < sizeof(*header) || signal_check(header, size) || header->source != conn->worker ||
-        header->client != channel->client || !is_answer(header->type)) {
-        signal_destroy(signal);
-        return;
-    }
-    if (header->type == SIGNAL_INFO_REPLY && !header->request) {
-        learn(channel->remote, signal); /* unasked: the catalog has changed */
-        return;
-    }
-    inbox_put(channel, signal);
-}
-
-static const struct port_events events = {
-    .up = on_up,
-    .down = on_down,
-    .alloc = on_alloc,
-    .message = on_message,
-    .release = on_release,
-};
-
-/* What is due without anything having arrived. */
-static void upkeep(struct channel *channel, uint64_t now)
-{
-    channel->restless = false;
-    for (unsigned w = 0; w < WORKERS_MAX; w++) {
-        struct conn *conn = channel->conns[w];
-        if (!conn) continue;
-        if (conn->retry_ns && conn->retry_ns <= now) {
-            if (conn->link) link_close(conn->link);
-            conn->link = NULL;
-            conn->address = (conn->address + 1) % channel->remote->address_count;
-            conn_connect(conn, now);
-        }
-        conn_push(conn);
-        conclude_overdue(conn, now);
-        if (!conn->up || conn->refuses || conn->unsent || conn->retry_ns) channel->restless = true;
-    }
-}
-
-static uint64_t due_ns(const struct channel *channel)
-{
-    uint64_t due = UINT64_MAX;
-    if (!channel->restless) return due;
-    for (unsigned w = 0; w < WORKERS_MAX; w++) {
-        const struct conn *conn = channel->conns[w];
-        if (!conn) continue;
-        uint64_t deadline = conn_deadline(conn);
-        if (deadline < due) due = deadline;
-        if (conn->retry_ns && conn->retry_ns < due) due = conn->retry_ns;
-        /* The link is full: nobody tells when it is not any more. */
-        uint64_t soon = conn->up && conn->unsent ? 1000000 : UINT64_MAX;
-        if (soon != UINT64_MAX && remote_now(channel->remote) + soon < due)
-            due = remote_now(channel->remote) + soon;
-    }
-    return due;
-}
-
-/* The node was started again with another number of workers: requests go to those that own their
- * slots now; but what this life has got already stays with the worker that got it, whose session
- * alone knows of it. */
-static void spread(struct channel *channel, uint16_t count)
-{
-    uint64_t life = remote_life(channel->remote);
-    struct client_listener *all = NULL;
-    for (unsigned w = 0; w < WORKERS_MAX; w++) {
-        struct conn *conn = channel->conns[w];
-        while (conn && conn->newest) {
-            struct client_listener *listener = conn->newest;
-            struct signal *signal = kept_take(conn, listener);
-            listener->kept = signal;
-            listener->kept_newer = all;
-            all = listener;
-        }
-        if (!conn || w < count) continue;
-        if (conn->link) link_close(conn->link);
-        free(conn);
-        channel->conns[w] = NULL;
-    }
-    channel->worker_count = count;
-    while (all) {
-        struct client_listener *listener = all;
-        all = listener->kept_newer;
-        struct signal *signal = listener->kept;
-        struct program_outline outline;
-        uint32_t to = signal->header.destination < count ? signal->header.destination : 0;
-        bool is_there = listener->kept_life == life && signal->header.destination < count;
-        if (!is_there && signal->header.type == SIGNAL_PROGRAM &&
-            !program_outline_decode(signal->body, signal_body_size(signal), &outline) &&
-            outline.section_count)
-            to = remote_slot_worker(channel->remote, outline.sections[0].slot);
-        signal->header.destination = to;
-        struct conn *conn = conn_get(channel, (uint16_t)to);
-        if (!conn) conn = channel->conns[0]; /* a retry of the caller finds its way */
-        signal->header.destination = conn->worker;
-        kept_insert(conn, listener);
-    }
 }
 
 /* ---- sending ---- */
@@ -461,7 +56,7 @@ void channel_send(struct channel *channel, struct signal *signal)
     struct client_listener *listener = requests_find(&channel->requests, header->request);
     pthread_mutex_lock(&channel->mutex);
     struct conn *conn = conn_get(channel, worker);
-    if (is_kept_type(header->type)) {
+    if (conn_keeps(header->type)) {
         ASSERT(listener && !listener->kept);
         listener->kept = signal;
         listener->kept_life = 0;
@@ -469,10 +64,10 @@ void channel_send(struct channel *channel, struct signal *signal)
         if (!conn) {
             /* No memory even for the link: answered here. */
             struct conn none = {.channel = channel, .worker = worker};
-            kept_insert(&none, listener);
-            conclude(&none, listener, ERR_NO_MEMORY);
+            conn_keep(&none, listener);
+            conn_conclude(&none, listener, ERR_NO_MEMORY);
         } else {
-            kept_insert(conn, listener);
+            conn_keep(conn, listener);
             conn_push(conn);
         }
         pthread_mutex_unlock(&channel->mutex);
@@ -490,7 +85,7 @@ void channel_forget(struct channel *channel, struct client_listener *listener)
 {
     if (!listener->kept) return;
     pthread_mutex_lock(&channel->mutex);
-    struct signal *signal = kept_take(conn_of(channel, listener), listener);
+    struct signal *signal = conn_take(conn_of(channel, listener), listener);
     pthread_mutex_unlock(&channel->mutex);
     signal_destroy(signal);
 }
@@ -526,7 +121,7 @@ static void info_receive(struct client_listener *listener, struct signal *signal
 {
     struct channel *channel = listener->context;
     requests_unlisten(&channel->requests, listener);
-    learn(channel->remote, signal);
+    channel_learn(channel->remote, signal);
     held_release(channel);
 }
 
@@ -637,10 +232,10 @@ uint32_t channel_turn(struct channel *channel, uint64_t wait_ns)
     struct remote *remote = channel->remote;
     pthread_mutex_lock(&channel->mutex);
     uint16_t workers = atomic_load_explicit(&remote->worker_count, memory_order_relaxed);
-    if (workers != channel->worker_count && workers) spread(channel, workers);
-    if (channel->restless) upkeep(channel, remote_now(remote));
+    if (workers != channel->worker_count && workers) conns_spread(channel, workers);
+    if (channel->restless) conns_upkeep(channel, remote_now(remote));
     if (!channel->inbox && !channel->lost && !channel->info_wanted) {
-        uint64_t due = wait_ns ? due_ns(channel) : 0;
+        uint64_t due = wait_ns ? conns_due_ns(channel) : 0;
         if (wait_ns && due != UINT64_MAX) {
             uint64_t now = remote_now(remote);
             uint64_t left = due > now ? due - now : 0;
@@ -725,7 +320,8 @@ void channel_reason(struct channel *channel, uint16_t worker, struct diag *ret_r
 uint64_t channel_due_ns(struct channel *channel)
 {
     pthread_mutex_lock(&channel->mutex);
-    uint64_t due = channel->inbox || channel->lost || channel->info_wanted ? 0 : due_ns(channel);
+    uint64_t due =
+        channel->inbox || channel->lost || channel->info_wanted ? 0 : conns_due_ns(channel);
     pthread_mutex_unlock(&channel->mutex);
     return due;
 }
@@ -771,7 +367,7 @@ enum err channel_create(struct remote *remote, struct channel **ret_channel, str
     remote->random(remote->clock_context, &channel->client, sizeof(channel->client));
     channel->client |= CLIENT_REMOTE_BIT;
     struct port_config config = {
-        .events = &events,
+        .events = &channel_events,
         .context = channel,
         .spin = remote->spin,
         .links_max = WORKERS_MAX * 2,

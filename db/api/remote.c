@@ -211,8 +211,8 @@ static bool life_is_past(const struct remote *remote, uint64_t life)
     return false;
 }
 
-/* By another life than the one that is known: the next one, and counting it with this one would make
- * it look lost; or an earlier one, whose answer another thread had still to hand out. */
+/* By another life than the one that is known: the next one, and counting it with this one would
+ * make it look lost; or an earlier one, whose answer another thread had still to hand out. */
 void remote_acknowledged_early(struct remote *remote, uint64_t life, uint64_t commit_ts)
 {
     pthread_mutex_lock(&remote->mutex);

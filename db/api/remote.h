@@ -39,7 +39,7 @@ struct remote {
     _Atomic uint64_t learned_life; /* of the newest info; 0: none came yet */
     /* The greatest commit timestamp that any client was told by that life or an earlier one. */
     _Atomic uint64_t acknowledged;
-    _Atomic uint32_t losses;       /* restarts of the node that have lost acknowledged changes */
+    _Atomic uint32_t losses; /* restarts of the node that have lost acknowledged changes */
     /* Once learned, these never change. */
     uint16_t partition_count;
     uint8_t key[16];

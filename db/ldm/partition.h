@@ -58,8 +58,8 @@ void ldm_unpin(struct ldm *ldm, uint64_t ts);
  * then keeps one old version, not all. Unpin with ts. For snapshots whose timestamp is settled, and
  * for checkpoints. */
 void ldm_pin_settle(struct ldm *ldm, uint64_t from, uint64_t ts);
-/* The settled pin at ts reads this partition only, from now on: versions of the others' rows are not
- * kept for it. For checkpoints. */
+/* The settled pin at ts reads this partition only, from now on: versions of the others' rows are
+ * not kept for it. For checkpoints. */
 void ldm_pin_restrict(struct ldm *ldm, uint64_t ts, const struct partition *partition);
 /* Frees undo records that no pin needs and index entries and rows that only they needed, and purges
  * expired rows, at most about `budget` of them. Returns how many were handled: 0 means there is

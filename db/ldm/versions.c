@@ -356,7 +356,8 @@ bool undo_merge(struct ldm *ldm, uint32_t ref)
     uint32_t row = undo->row;
     if (!undo->older || (undo->flags & UNDO_FRESH)) return false;
     struct undo *older = undo_at(ldm, undo->older);
-    if (older->ts >= TS_LOCKED || ldm_version_needed(ldm, fragment->partition, older->ts, undo->ts)) return false;
+    if (older->ts >= TS_LOCKED || ldm_version_needed(ldm, fragment->partition, older->ts, undo->ts))
+        return false;
     struct column_set in_older = undo_columns(older);
     uint32_t more = entries_size(undo, &in_older);
     /* What was before a fresh insert has no values to keep. */

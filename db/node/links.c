@@ -55,6 +55,14 @@ struct links {
     uint64_t replayed; /* answers given again */
 };
 
+/* A node need not have the module (tests of other layers). */
+static void forget_queries(struct worker *worker, uint64_t client)
+{
+    const struct node_config *config = &worker->node->config;
+    for (unsigned i = 0; i < NODE_MODULES_MAX && config->modules[i]; i++)
+        if (config->modules[i] == &query_module) query_service_forget(worker, client);
+}
+
 /* ---- closing ---- */
 
 __attribute__((format(printf, 3, 4))) static void
@@ -109,7 +117,7 @@ static void session_detach(struct links *links, struct session *session)
 {
     session->link = NULL;
     session->introduced = false;
-    query_service_forget(links->worker, session->client);
+    forget_queries(links->worker, session->client);
     session_rest(links, session);
 }
 
@@ -291,7 +299,7 @@ static void on_message(void *context, struct link *link, void *message, uint32_t
         return;
     case SIGNAL_CLIENT_END:
         session->ended = true;
-        query_service_forget(links->worker, session->client);
+        forget_queries(links->worker, session->client);
         signal_destroy(signal);
         return;
     case SIGNAL_PROGRAM:
@@ -325,9 +333,9 @@ static enum err endpoint_make(struct links *links, struct session *session)
 {
     if (session->endpoint) return ERR_NONE;
     struct endpoint *endpoint;
-    enum err err = node_endpoint_open(links->worker->node, links->worker, &endpoint);
+    enum err err =
+        node_endpoint_open_linked(links->worker->node, links->worker, session->client, &endpoint);
     if (err) return err;
-    endpoint->client = session->client;
     endpoint->context = session;
     endpoint->receive = endpoint_receive;
     session->endpoint = endpoint;
@@ -351,7 +359,7 @@ static enum err on_up(void *context, struct link *link)
     if (session->link) {
         link_close(session->link);
         session->link = NULL;
-        query_service_forget(links->worker, session->client);
+        forget_queries(links->worker, session->client);
     }
     session->introduced = false;
     err = endpoint_make(links, session);
@@ -579,7 +587,7 @@ enum err links_listen(struct links *links, const struct port_address *address,
  * that the client had made for it. */
 static void on_client_end(struct worker *worker, struct signal *signal)
 {
-    query_service_forget(worker, signal->header.client);
+    forget_queries(worker, signal->header.client);
     uint16_t next = (uint16_t)(worker->index + 1);
     if (signal_body_size(signal) || next >= worker_count(worker)) {
         signal_destroy(signal);

@@ -331,22 +331,25 @@ void node_unwatch(struct node *node, struct watch *watch)
 /* ---- endpoints ---- */
 
 /* A closed one that can be used again for a client of this worker (NULL: of none). */
-static struct endpoint *endpoint_reuse(struct node *node, const struct worker *worker)
+static struct endpoint *endpoint_reuse(struct node *node, const struct worker *worker, bool linked)
 {
     for (uint32_t i = 0; i < node->endpoint_count; i++) {
         struct endpoint *endpoint = atomic_load(&node->endpoints[i]);
-        if (!atomic_load(&endpoint->open) && endpoint->worker == worker) return endpoint;
+        if (!atomic_load(&endpoint->open) && endpoint->worker == worker &&
+            endpoint->linked == linked)
+            return endpoint;
     }
     return NULL;
 }
 
-static enum err endpoint_create(struct node *node, struct worker *worker,
+static enum err endpoint_create(struct node *node, struct worker *worker, bool linked,
                                 struct endpoint **ret_endpoint)
 {
     if (node->endpoint_count == ARRAY_SIZE(node->endpoints)) return ERR_BUSY;
     struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
     if (!endpoint) return ERR_NO_MEMORY;
     endpoint->worker = worker;
+    endpoint->linked = linked;
     enum err err = mailbox_init(&endpoint->mailbox, node->config.threads && !worker);
     if (err) {
         free(endpoint);
@@ -354,7 +357,7 @@ static enum err endpoint_create(struct node *node, struct worker *worker,
     }
     endpoint->number = ENDPOINT_CLIENT_FIRST + node->endpoint_count;
     atomic_store(&node->endpoints[node->endpoint_count++], endpoint);
-    if (worker) {
+    if (worker && !linked) {
         endpoint->next_bound = worker->bound;
         worker->bound = endpoint;
     }
@@ -362,15 +365,16 @@ static enum err endpoint_create(struct node *node, struct worker *worker,
     return ERR_NONE;
 }
 
-enum err node_endpoint_open(struct node *node, struct worker *worker,
-                            struct endpoint **ret_endpoint)
+/* client 0: the next one of our own. */
+static enum err endpoint_open(struct node *node, struct worker *worker, bool linked,
+                              uint64_t client, struct endpoint **ret_endpoint)
 {
     pthread_mutex_lock(&node->mutex);
     enum err err = ERR_NONE;
-    struct endpoint *endpoint = endpoint_reuse(node, worker);
-    if (!endpoint) err = endpoint_create(node, worker, &endpoint);
+    struct endpoint *endpoint = endpoint_reuse(node, worker, linked);
+    if (!endpoint) err = endpoint_create(node, worker, linked, &endpoint);
     if (!err) {
-        endpoint->client = node->client_next++;
+        endpoint->client = client ? client : node->client_next++;
         endpoint->receive = NULL;
         endpoint->turn = NULL;
         atomic_store(&endpoint->open, true);
@@ -378,6 +382,18 @@ enum err node_endpoint_open(struct node *node, struct worker *worker,
     }
     pthread_mutex_unlock(&node->mutex);
     return err;
+}
+
+enum err node_endpoint_open(struct node *node, struct worker *worker,
+                            struct endpoint **ret_endpoint)
+{
+    return endpoint_open(node, worker, false, 0, ret_endpoint);
+}
+
+enum err node_endpoint_open_linked(struct node *node, struct worker *worker, uint64_t client,
+                                   struct endpoint **ret_endpoint)
+{
+    return endpoint_open(node, worker, true, client, ret_endpoint);
 }
 
 void node_endpoint_close(struct node *node, struct endpoint *endpoint)

@@ -61,7 +61,8 @@ struct endpoint {
     /* Of a bound one: called by the worker's loop, never nested, after signals were received. */
     void (*turn)(struct endpoint *endpoint);
     void *context;
-    struct endpoint *next_bound; /* the worker's list */
+    bool linked;                 /* a client of another process: no turns */
+    struct endpoint *next_bound; /* the worker's list, of those that get turns */
 };
 
 struct listeners;
@@ -134,6 +135,9 @@ MUST_USE enum err node_watch(struct node *node, uint16_t worker, int fd,
  * on its thread). ERR_NO_MEMORY, ERR_BUSY. */
 MUST_USE enum err node_endpoint_open(struct node *node, struct worker *worker,
                                      struct endpoint **ret_endpoint);
+/* The same for a client of another process, whose id is given, on the worker's thread. */
+MUST_USE enum err node_endpoint_open_linked(struct node *node, struct worker *worker,
+                                            uint64_t client, struct endpoint **ret_endpoint);
 /* Ends the watch; on its worker's thread, or when that has ended. */
 void node_unwatch(struct node *node, struct watch *watch);
 void node_endpoint_close(struct node *node, struct endpoint *endpoint);

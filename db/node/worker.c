@@ -597,13 +597,14 @@ static void *worker_main(void *context)
             if (endpoint->turn && atomic_load_explicit(&endpoint->open, memory_order_relaxed))
                 endpoint->turn(endpoint);
         int timeout_ms = 0;
-        bool again = busy || worker->tasks;
-        if (worker->links) again |= links_spin(worker->links, busy);
+        bool spins = worker->links && links_spin(worker->links, busy);
+        bool again = busy || worker->tasks || spins;
         if (worker->hot && !atomic_load_explicit(&worker->stopping, memory_order_relaxed) &&
             run_hot(worker)) {
             if (++worker->looks % LOOKS_PER_EPOLL) continue;
             again = true;
         }
+        if (spins && ++worker->looks % LOOKS_PER_EPOLL) continue;
         if (!again && sleep_begin(worker, true)) {
             timeout_ms = sleep_ms(worker, UINT64_MAX);
             if (timeout_ms == 0) sleep_end(worker, false);

@@ -106,8 +106,8 @@ struct worker {
     struct endpoint *bound;      /* clients on this thread */
     struct links *links;         /* clients of other processes; NULL: nobody listens */
     unsigned depth;              /* 1 in a nested turn */
-    struct watch *hot;           /* the last watch that found something and may be looked at unasked */
-    struct watch_spin spin;      /* of that */
+    struct watch *hot;      /* the last watch that found something and may be looked at unasked */
+    struct watch_spin spin; /* of that */
     uint32_t looks;
     int epoll_fd;
     pthread_t thread;

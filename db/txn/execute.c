@@ -389,8 +389,7 @@ static void scan_values(const struct run *run, const struct scan_row *at, struct
 static enum err scan_put_direct(struct run *run, const struct scan_row *at, uint16_t columns)
 {
     struct program_reply *reply = run->direct;
-    struct value *values =
-        program_reply_row_more(reply, run->step->number, columns, run->step->limit);
+    struct value *values = program_reply_row_more(reply, run->step->number, run->step->limit);
     if (!values) return ERR_NO_MEMORY;
     scan_values(run, at, values);
     size_t size = columns * sizeof(*values);
@@ -461,12 +460,15 @@ static enum err run_scan(struct run *run)
     err = scan_open(&scan, run->executor, run->changes, run->fragment, step, &bounds);
     if (err) return err;
 
+    uint16_t columns = (uint16_t)(step->output_count + step->lookup_output_count);
     size_t head_at = run->reply->size;
-    bool has_head = !run->direct && step->output_count + step->lookup_output_count > 0;
+    bool has_head = columns && !run->direct;
     if (has_head) {
         buf_put_u8(run->reply, step->number);
         buf_put_u32(run->reply, 0);
-        buf_put_u16(run->reply, (uint16_t)(step->output_count + step->lookup_output_count));
+        buf_put_u16(run->reply, columns);
+    } else if (columns) {
+        program_reply_rows(run->direct, step->number, columns);
     }
     uint32_t count = 0;
     enum err end = ERR_NONE;

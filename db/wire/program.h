@@ -307,9 +307,9 @@ void program_reply_end(struct buf *buf, size_t at, enum err err, uint8_t failed_
 void program_reply_clear(struct program_reply *reply);
 /* Room for the step's one row, which the caller fills before the next call. NULL: no memory. */
 struct value *program_reply_row(struct program_reply *reply, uint8_t step, uint16_t column_count);
-/* Room for one more row of a scan's at most row_max, as above. */
-struct value *program_reply_row_more(struct program_reply *reply, uint8_t step,
-                                     uint16_t column_count, uint32_t row_max);
+/* The same for a scan's rows: none at first, then one more of at most row_max with each call. */
+void program_reply_rows(struct program_reply *reply, uint8_t step, uint16_t column_count);
+struct value *program_reply_row_more(struct program_reply *reply, uint8_t step, uint32_t row_max);
 /* Parses what is in `bytes` and sets the outcome; with an err there are no rows. The errors of
  * program_reply_decode, which also replace an `err` of ERR_NONE. */
 MUST_USE enum err program_reply_finish(struct program_reply *reply, enum err err,

@@ -99,26 +99,28 @@ struct value *program_reply_row(struct program_reply *reply, uint8_t step, uint1
     return values;
 }
 
-struct value *program_reply_row_more(struct program_reply *reply, uint8_t step,
-                                     uint16_t column_count, uint32_t row_max)
+void program_reply_rows(struct program_reply *reply, uint8_t step, uint16_t column_count)
+{
+    ASSERT_SLOW(!(reply->step_mask & UINT64_C(1) << step));
+    reply->steps[step] = (struct step_rows){.column_count = column_count};
+    reply->step_mask |= UINT64_C(1) << step;
+}
+
+struct value *program_reply_row_more(struct program_reply *reply, uint8_t step, uint32_t row_max)
 {
     struct step_rows *rows = &reply->steps[step];
-    if (!(reply->step_mask & UINT64_C(1) << step)) {
-        *rows = (struct step_rows){.column_count = column_count};
-        reply->step_mask |= UINT64_C(1) << step;
-    }
     if (rows->row_count == rows->row_capacity) {
         uint32_t capacity = rows->row_capacity ? rows->row_capacity * 2 : ROWS_FIRST;
         if (capacity > row_max) capacity = row_max;
         ASSERT(capacity > rows->row_count);
-        size_t row_size = column_count * sizeof(*rows->values);
+        size_t row_size = rows->column_count * sizeof(*rows->values);
         struct value *values = arena_alloc(&reply->arena, capacity * row_size);
         if (!values) return NULL;
         if (rows->row_count) memcpy(values, rows->values, rows->row_count * row_size);
         rows->values = values;
         rows->row_capacity = capacity;
     }
-    return rows->values + (size_t)rows->row_count++ * column_count;
+    return rows->values + (size_t)rows->row_count++ * rows->column_count;
 }
 
 enum err program_reply_finish(struct program_reply *reply, enum err err, uint8_t failed_step,

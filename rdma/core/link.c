@@ -422,7 +422,8 @@ void link_timer(struct link *link)
 
 uint64_t link_timer_ns(const struct link *link)
 {
-    if (link->ending) return UINT64_MAX;
+    /* One that ended in this turn may be due for its next attempt already. */
+    if (link->ending && link->state != LINK_WAITING) return UINT64_MAX;
     if (link->state != LINK_UP && link->state != LINK_DRAINING) return link->deadline_ns;
     uint64_t ns = link_lost_ns(link);
     if (link->ping_ns < ns) ns = link->ping_ns;

@@ -42,7 +42,6 @@ enum {
     POLL_BUDGET = 256, /* batches of a back end in a turn */
     EPOLL_SKIP_MAX = 1000,
     EPOLL_INTERVAL_NS = 1000 * 1000,
-    WAIT_CLOCK_ROUNDS = 16,
 };
 
 /* Back ends add themselves here; one that is not built is missing. */
@@ -79,12 +78,12 @@ uint64_t port_clock_ns(const struct port *port)
     return config->sim ? sim_net_now_ns(config->sim) : clock_read(CLOCK_MONOTONIC);
 }
 
-static void port_time_fine(struct port *port)
+void port_time_fine(struct port *port)
 {
     port->now_ns = port_clock_ns(port);
 }
 
-static void port_time_coarse(struct port *port)
+void port_time_coarse(struct port *port)
 {
     bool real = !port->config.monotonic_ns && !port->config.sim;
     uint64_t now = real ? clock_read(CLOCK_MONOTONIC_COARSE) : port_clock_ns(port);
@@ -139,9 +138,10 @@ enum err port_create(const struct port_config *config, struct port **ret_port, s
         return err;
     }
     handshake_keys_derive(port->config.secret, &port->keys);
-    spin_init(&port->spin, port->config.spin, port->epoll_fd);
+    spin_init(&port->spin, port->config.spin);
     port->ending_tail = &port->ending;
     port->timer_ns = UINT64_MAX;
+    port_wait_init(port);
     port_time_fine(port);
     port->stats.registered_bytes_max = port->config.registered_bytes_max;
     *ret_port = port;
@@ -167,6 +167,7 @@ void port_destroy(struct port *port)
     }
     for (unsigned i = 0; i < LINK_KINDS; i++)
         if (port->slots[i].backend) port->slots[i].ops->destroy(port->slots[i].backend);
+    port_wait_fini(port);
     close(port->epoll_fd);
     spin_fini(&port->spin);
     sodium_memzero(&port->keys, sizeof(port->keys));
@@ -182,7 +183,9 @@ static enum err slot_open(struct port *port, struct backend_slot *slot, enum lin
     if (!slot->ops)
         return diag_set(diag, ERR_UNSUPPORTED, "this program was built without %s",
                         link_kind_name(kind));
-    return slot->ops->open(port, port->epoll_fd, &slot->backend, diag);
+    enum err err = slot->ops->open(port, port->epoll_fd, &slot->backend, diag);
+    if (!err) port->open[port->open_count++] = (uint8_t)kind;
+    return err;
 }
 
 enum err port_listen(struct port *port, const struct port_address *address,
@@ -268,35 +271,13 @@ static void events_handle(struct port *port)
     port->event_next = port->event_count = 0;
 }
 
-/* Returns whether there were any. */
-static bool events_fetch(struct port *port, int timeout_ms)
-{
-    int count = epoll_wait(port->epoll_fd, port->events, PORT_EVENTS_MAX, timeout_ms);
-    port->event_next = 0;
-    port->event_count = count > 0 ? count : 0;
-    port->epoll_due = false;
-    port->epoll_skipped = 0;
-    port->epoll_last_ns = port->now_ns;
-    return count > 0;
-}
-
 static bool has_live_descriptors(const struct port *port)
 {
-    for (unsigned i = 0; i < LINK_KINDS; i++) {
-        const struct backend_slot *slot = &port->slots[i];
-        if (slot->backend && !slot->ops->arm && slot->links) return true;
+    for (unsigned i = 0; i < port->open_count; i++) {
+        const struct backend_slot *slot = &port->slots[port->open[i]];
+        if (!slot->ops->arm && slot->links) return true;
     }
     return false;
-}
-
-/* Whether nothing but descriptors can bring something. */
-static bool has_only_descriptors(const struct port *port)
-{
-    for (unsigned i = 0; i < LINK_KINDS; i++) {
-        const struct backend_slot *slot = &port->slots[i];
-        if (slot->backend && slot->ops->arm && slot->links) return false;
-    }
-    return true;
 }
 
 static bool epoll_is_due(struct port *port)
@@ -333,29 +314,29 @@ static void timers_run(struct port *port)
 
 static bool slot_has_work(const struct port *port, const struct backend_slot *slot)
 {
-    if (!slot->backend) return false;
     if (slot->links || slot->listeners) return true;
     return slot->ops->timer_ns && slot->ops->timer_ns(slot->backend) <= port->now_ns;
 }
 
 /* All but fetching descriptor events. */
-static void turn_rest(struct port *port)
+void port_turn_rest(struct port *port)
 {
     events_handle(port);
-    for (unsigned i = 0; i < LINK_KINDS; i++) {
-        struct backend_slot *slot = &port->slots[i];
+    for (unsigned i = 0; i < port->open_count; i++) {
+        struct backend_slot *slot = &port->slots[port->open[i]];
         if (slot_has_work(port, slot)) (void)slot->ops->poll(slot->backend, POLL_BUDGET);
     }
     if (port->now_ns >= port->timer_ns) timers_run(port);
     port->polling = false;
     port_settle(port);
     if (port->callbacks && port->spin.idle_ns) {
-        port_time_fine(port);
+        if (!port->time_is_fine) port_time_fine(port);
         spin_found(&port->spin, port->now_ns);
     }
+    port->time_is_fine = false;
 }
 
-static void turn_begin(struct port *port)
+void port_turn_begin(struct port *port)
 {
     ASSERT(!port->polling && !port->settling); /* no turn inside a callback */
     port->polling = true;
@@ -377,9 +358,9 @@ uint32_t port_poll(struct port *port)
     port_time_coarse(port);
     /* Credits owed from the last turn that found no other batch to travel on. */
     if (port->dirty) credits_give(port);
-    turn_begin(port);
-    if (epoll_is_due(port)) (void)events_fetch(port, 0);
-    turn_rest(port);
+    port_turn_begin(port);
+    if (epoll_is_due(port)) (void)port_events_fetch(port, 0);
+    port_turn_rest(port);
     return port->messages;
 }
 
@@ -390,145 +371,6 @@ void port_flush(struct port *port)
         port->dirty = link->dirty_next;
         link->dirty = false;
         link_flush(link);
-    }
-}
-
-/* ---- waiting ---- */
-
-int port_fd(const struct port *port)
-{
-    return port->epoll_fd;
-}
-
-uint64_t port_timer_ns(const struct port *port)
-{
-    uint64_t ns = port->timer_ns;
-    for (unsigned i = 0; i < LINK_KINDS; i++) {
-        const struct backend_slot *slot = &port->slots[i];
-        if (!slot->backend || !slot->ops->timer_ns) continue;
-        uint64_t own = slot->ops->timer_ns(slot->backend);
-        if (own < ns) ns = own;
-    }
-    return ns;
-}
-
-uint64_t port_spin_ns(struct port *port)
-{
-    port_time_fine(port);
-    spin_idle(&port->spin, port->now_ns);
-    return spin_budget_ns(&port->spin, port->now_ns);
-}
-
-static void disarm_all(struct port *port)
-{
-    for (unsigned i = 0; i < LINK_KINDS; i++) {
-        struct backend_slot *slot = &port->slots[i];
-        if (slot->armed) slot->ops->disarm(slot->backend);
-        slot->armed = false;
-    }
-}
-
-static bool arm_all(struct port *port)
-{
-    for (unsigned i = 0; i < LINK_KINDS; i++) {
-        struct backend_slot *slot = &port->slots[i];
-        if (!slot->backend || !slot->ops->arm || !(slot->links || slot->listeners)) continue;
-        slot->armed = true;
-        if (!slot->ops->arm(slot->backend)) {
-            disarm_all(port);
-            return false;
-        }
-    }
-    return true;
-}
-
-bool port_sleep(struct port *port)
-{
-    ASSERT(!port->polling && !port->asleep);
-    if (port->spin.mode == PORT_SPIN_ALWAYS) return false;
-    port_flush(port);
-    if (port->ending || !arm_all(port)) return false;
-    spin_idle(&port->spin, port->now_ns);
-    port->asleep = true;
-    port->stats.sleeps++;
-    return true;
-}
-
-void port_awake(struct port *port, bool ready)
-{
-    ASSERT(port->asleep);
-    port->asleep = false;
-    disarm_all(port);
-    port_time_fine(port);
-    port->epoll_due = ready;
-    if (ready) port->stats.wakeups++;
-}
-
-/* Looks for `budget` ns; true when something came. Without an instruction to pause: a turn takes
- * its time anyway, and in an emulated processor that one costs microseconds. */
-static bool wait_spin(struct port *port, uint64_t budget)
-{
-    uint64_t start = port->now_ns;
-    for (unsigned round = 0;; round++) {
-        port_poll(port);
-        if (port->callbacks) {
-            port->stats.spins++;
-            return true;
-        }
-        if (round % WAIT_CLOCK_ROUNDS == 0) {
-            port_time_fine(port);
-            if (port->now_ns - start >= budget) return false;
-        }
-    }
-}
-
-static int timeout_ms_until(const struct port *port, uint64_t until_ns)
-{
-    if (until_ns == UINT64_MAX) return -1;
-    if (until_ns <= port->now_ns) return 0;
-    uint64_t ms = (until_ns - port->now_ns + 999999) / 1000000;
-    return ms > 1000000 ? 1000000 : (int)ms;
-}
-
-/* One sleep, and the turn after it. */
-static void wait_sleep(struct port *port, uint64_t until_ns)
-{
-    uint64_t timer = port_timer_ns(port);
-    if (timer < until_ns) until_ns = timer;
-    if (!port_sleep(port)) {
-        port_poll(port);
-        return;
-    }
-    /* The events that end the sleep are used at once: a message costs one epoll_wait. */
-    bool ready = events_fetch(port, timeout_ms_until(port, until_ns));
-    port_awake(port, ready);
-    port->epoll_due = false;
-    turn_begin(port);
-    turn_rest(port);
-}
-
-uint32_t port_wait(struct port *port, uint64_t timeout_ns)
-{
-    port_flush(port);
-    port_time_fine(port);
-    uint64_t until =
-        timeout_ns > UINT64_MAX - port->now_ns ? UINT64_MAX : port->now_ns + timeout_ns;
-    if (!has_only_descriptors(port) || port->ending) {
-        port_poll(port);
-        if (port->callbacks) return port->messages;
-    }
-    for (;;) {
-        spin_idle(&port->spin, port->now_ns);
-        uint64_t budget = spin_budget_ns(&port->spin, port->now_ns);
-        uint64_t left = until > port->now_ns ? until - port->now_ns : 0;
-        bool found = budget && left && wait_spin(port, budget < left ? budget : left);
-        if (!found && port->spin.mode != PORT_SPIN_ALWAYS) {
-            wait_sleep(port, until);
-            found = port->callbacks;
-        }
-        if (found) return port->messages;
-        if (port->now_ns >= until) return 0;
-        port_flush(port); /* credits that are owed */
     }
 }
 

@@ -104,6 +104,8 @@ struct port {
     struct port_config config;
     struct handshake_keys keys;
     struct backend_slot slots[LINK_KINDS];
+    uint8_t open[LINK_KINDS]; /* the kinds whose back end is open */
+    unsigned open_count;
     int epoll_fd;
     /* Fetched and not yet handled: core_unwatch strikes out of it. */
     struct epoll_event events[PORT_EVENTS_MAX];
@@ -111,10 +113,14 @@ struct port {
 
     uint64_t now_ns; /* as of this turn */
     uint64_t timer_ns;
+    int timer_fd;            /* -1: not needed yet */
+    uint64_t timer_armed_ns; /* for when it is set */
+    struct backend_watch timer_watch;
     uint64_t epoll_last_ns; /* when control events were looked for */
     uint32_t epoll_skipped;
     bool epoll_due;
-    bool polling; /* in a turn: links are ended at its end */
+    bool time_is_fine; /* now_ns was read right before this turn */
+    bool polling;      /* in a turn: links are ended at its end */
     bool asleep;
 
     struct link *links, *links_last;
@@ -140,7 +146,19 @@ static inline void port_timer_at(struct port *port, uint64_t ns)
     if (ns < port->timer_ns) port->timer_ns = ns;
 }
 void port_random(struct port *port, void *bytes, size_t size);
+void port_time_fine(struct port *port);
+void port_time_coarse(struct port *port);
+/* A turn is port_turn_begin, port_events_fetch if it is due, port_turn_rest. */
+void port_turn_begin(struct port *port);
+void port_turn_rest(struct port *port);
 struct backend_slot *port_slot_of(const struct link *link);
+
+/* ---- wait.c ---- */
+void port_wait_init(struct port *port);
+void port_wait_fini(struct port *port);
+/* Descriptor events, waited for at most timeout_ns (0: not at all; UINT64_MAX: no limit); whether
+ * there are any. */
+bool port_events_fetch(struct port *port, uint64_t timeout_ns);
 
 /* ---- link.c ---- */
 struct link *link_create(struct port *port, struct backend *backend, bool accepted,

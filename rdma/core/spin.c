@@ -1,14 +1,20 @@
 /* Adaptive spinning: looking a little longer before sleeping, while that pays.
  *
- * A sleep and the wake-up after it cost a certain time on this machine. Looking for that long
- * first costs at most as much again when nothing comes, and saves it, in latency and in CPU, when
- * something does: so a spin never lasts longer than a wake-up costs, and is done only while enough
- * of the recent waits ended within that time. The share is learned from every wait, also from
- * those that slept: a wait counts as a gain when it lasted no longer than a spin and a wake-up.
+ * A sleep and the wake-up after it cost a certain time on this machine. Looking for about that long
+ * first costs as much again when nothing comes, and saves it, in latency and in CPU, when something
+ * does. A spin lasts up to two such costs: the peer may have been asleep itself when it was asked,
+ * and what it answers takes its wake-up and some work. With less, two peers that have once begun to
+ * sleep would do so for ever, each because the other does; this way one finds the other's answer
+ * while it looks, then the other finds the next question at once, and both stay awake.
  *
- * The cost is taken from what the simplest system call on the port's epoll costs here, times what
- * a wake-up by another thread costs in units of it (measured: 15 to 30 on machines from bare metal
- * to an emulated guest), because a real wake-up cannot be timed by one thread alone.
+ * Spins are made only while enough of the recent waits gain by it. That is learned from every wait,
+ * also from those that slept: it counts as a gain when it was no longer than a spin, the peer's and
+ * our own wake-up.
+ *
+ * The cost is taken from how late a thread is that sleeps until a timer is due: the same way from
+ * an interrupt through the scheduler as of a wake-up by a peer, which one thread alone cannot time.
+ * (What system calls cost says little about it: an emulated processor makes them in 0.6 us, and
+ * wakes up in 100.)
  *
  * When more threads want to run than there are cores, the peer may be waiting for this very core:
  * then there is no spin at all. The kernel's count is read at most every 100 ms, and only when a
@@ -16,17 +22,19 @@
 #include "rdma/core/spin.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-    COST_ROUNDS = 9,
-    COST_FACTOR = 20,
+    COST_ROUNDS = 5,
+    COST_SLEEP_NS = 30 * 1000,
     COST_NS_MIN = 5000,
-    COST_NS_MAX = 100 * 1000,
+    COST_NS_MAX = 150 * 1000,
+    SPIN_COSTS = 2,
     GAIN_ONE = 65536,
     GAIN_STEP = 16,     /* a new wait weighs 1/16 */
     GAIN_MIN_SHARE = 4, /* spin while at least 1/4 of the waits gain */
@@ -40,26 +48,40 @@ static uint64_t clock_ns(void)
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-static uint64_t cost_measure(int epoll_fd)
+/* How late a sleeper is, in nanoseconds: the second best of some, as the machine may be busy. It
+ * takes a moment, and is the same for all ports of a process. */
+static uint64_t cost_measure(void)
 {
-    uint64_t best = UINT64_MAX;
+    static atomic_uint_fast64_t known;
+    if (atomic_load_explicit(&known, memory_order_relaxed)) return known;
+    uint64_t best = COST_NS_MAX, second = COST_NS_MAX;
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    if (fd < 0) return COST_NS_MIN;
     for (unsigned i = 0; i < COST_ROUNDS; i++) {
-        struct epoll_event event;
-        uint64_t start = clock_ns();
-        (void)epoll_wait(epoll_fd, &event, 1, 0);
-        uint64_t took = clock_ns() - start;
-        if (took < best) best = took;
+        uint64_t due = clock_ns() + COST_SLEEP_NS, expirations;
+        struct itimerspec setting = {.it_value = {.tv_sec = (time_t)(due / 1000000000u),
+                                                  .tv_nsec = (long)(due % 1000000000u)}};
+        if (timerfd_settime(fd, TFD_TIMER_ABSTIME, &setting, NULL)) break;
+        if (read(fd, &expirations, sizeof(expirations)) < 0) break;
+        uint64_t now = clock_ns(), late = now > due ? now - due : 0;
+        if (late < best) {
+            second = best;
+            best = late;
+        } else if (late < second) {
+            second = late;
+        }
     }
-    uint64_t cost = best * COST_FACTOR;
-    if (cost < COST_NS_MIN) return COST_NS_MIN;
-    return cost > COST_NS_MAX ? COST_NS_MAX : cost;
+    close(fd);
+    if (second < COST_NS_MIN) second = COST_NS_MIN;
+    atomic_store_explicit(&known, second, memory_order_relaxed);
+    return second;
 }
 
-void spin_init(struct spin *spin, enum port_spin mode, int epoll_fd)
+void spin_init(struct spin *spin, enum port_spin mode)
 {
     *spin = (struct spin){.mode = mode, .gain = GAIN_ONE / 2, .load_fd = -1};
     if (mode != PORT_SPIN_ADAPTIVE) return;
-    spin->cost_ns = cost_measure(epoll_fd);
+    spin->cost_ns = cost_measure();
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     spin->cores = cores > 0 ? (uint32_t)cores : 1;
     spin->load_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
@@ -77,7 +99,7 @@ void spin_found(struct spin *spin, uint64_t now_ns)
     uint64_t waited = now_ns > spin->idle_ns ? now_ns - spin->idle_ns : 0;
     spin->idle_ns = 0;
     spin->gain -= spin->gain / GAIN_STEP;
-    if (waited <= 2 * spin->cost_ns) spin->gain += GAIN_ONE / GAIN_STEP;
+    if (waited <= (SPIN_COSTS + 2) * spin->cost_ns) spin->gain += GAIN_ONE / GAIN_STEP;
 }
 
 /* The fourth field of /proc/loadavg is RUNNABLE/ALL, this thread included. */
@@ -104,5 +126,5 @@ uint64_t spin_budget_ns(struct spin *spin, uint64_t now_ns)
         spin->crowded = load_is_crowded(spin);
         spin->load_at_ns = now_ns + LOAD_INTERVAL_NS;
     }
-    return spin->crowded ? 0 : spin->cost_ns;
+    return spin->crowded ? 0 : SPIN_COSTS * spin->cost_ns;
 }

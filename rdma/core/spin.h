@@ -9,7 +9,7 @@
 
 struct spin {
     enum port_spin mode;
-    uint64_t cost_ns;    /* of a sleep and wake-up: what a spin may cost at most */
+    uint64_t cost_ns;    /* of a sleep and wake-up */
     uint32_t gain;       /* share of the recent waits that a spin would have shortened, of 65536 */
     uint64_t idle_ns;    /* when there was nothing left to do; 0: busy */
     int load_fd;         /* of /proc/loadavg, or -1 */
@@ -18,14 +18,14 @@ struct spin {
     uint32_t cores;
 };
 
-void spin_init(struct spin *spin, enum port_spin mode, int epoll_fd);
+void spin_init(struct spin *spin, enum port_spin mode);
 void spin_fini(struct spin *spin);
 /* The wait is over: something came. */
 void spin_found(struct spin *spin, uint64_t now_ns);
 /* There is nothing to do now. */
 static inline void spin_idle(struct spin *spin, uint64_t now_ns)
 {
-    if (!spin->idle_ns) spin->idle_ns = now_ns;
+    if (spin->mode == PORT_SPIN_ADAPTIVE && !spin->idle_ns) spin->idle_ns = now_ns;
 }
 /* How long to look from now on before sleeping; UINT64_MAX: do not sleep. */
 uint64_t spin_budget_ns(struct spin *spin, uint64_t now_ns);

@@ -10,8 +10,8 @@
 #include "rdma/shm/ring.h"
 
 enum {
-    /* A record of it fills 16 KiB: a large message is copied in and out at the same time, and a ring
-     * with the usual 16 credits (350 KiB) stays in the second-level cache. */
+    /* A record of it fills 16 KiB: a large message is copied in and out at the same time, and a
+     * ring with the usual 16 credits (350 KiB) stays in the second-level cache. */
     SEGMENT_BATCH_SIZE_MAX = (16 << 10) - RING_RECORD,
 };
 

@@ -49,26 +49,8 @@ enum {
 
 /* ---- addresses ---- */
 
-static enum err address_find(const struct port_address *address, bool passive,
-                             struct sockaddr_storage *ret_address, struct diag *diag)
-{
-    char service[8];
-    struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                             .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0)};
-    struct addrinfo *found;
-    snprintf(service, sizeof(service), "%u", address->port);
-    int error = getaddrinfo(address->host[0] ? address->host : NULL, service, &hints, &found);
-    if (error)
-        return diag_set(diag, ERR_NOT_FOUND, "%s: %s", address->host,
-                        error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error));
-    memset(ret_address, 0, sizeof(*ret_address));
-    memcpy(ret_address, found->ai_addr, found->ai_addrlen);
-    freeaddrinfo(found);
-    return ERR_NONE;
-}
-
-void connect_peer_text(struct rdma_cm_id *id, char *text, size_t size)
+/* "verbs:10.0.0.1:7000", of the other side. */
+static void peer_text_write(struct rdma_cm_id *id, char *text, size_t size)
 {
     char host[INET6_ADDRSTRLEN] = "?";
     const struct sockaddr *address = rdma_get_peer_addr(id);
@@ -150,20 +132,26 @@ static struct rdma_conn_param param_of(const struct backend_link *pair,
 
 static enum err listen_at(struct backend *backend, struct listener *listener, struct diag *diag)
 {
-    struct sockaddr_storage address;
-    enum err err = address_find(&listener->address, true, &address, diag);
-    if (err) return err;
+    const char *host = listener->address.host;
+    struct addrinfo *list;
     struct rdma_cm_id *id;
-    if (rdma_create_id(backend->channel, &id, NULL, RDMA_PS_TCP))
-        return no_device(diag, listener->address.host, errno);
-    if (rdma_bind_addr(id, (struct sockaddr *)&address) || rdma_listen(id, BACKLOG)) {
-        err = no_device(diag, listener->address.host, errno);
+    enum err err = resolve_now(host, listener->address.port, true, &list, diag);
+    if (err) return err;
+    if (rdma_create_id(backend->channel, &id, NULL, RDMA_PS_TCP)) {
+        err = no_device(diag, host, errno);
+        goto free_list;
+    }
+    if (rdma_bind_addr(id, list->ai_addr) || rdma_listen(id, BACKLOG)) {
+        err = no_device(diag, host, errno);
         (void)rdma_destroy_id(id);
-        return err;
+        goto free_list;
     }
     listener->id = id;
     listener->address.port = ntohs(rdma_get_src_port(id));
-    return ERR_NONE;
+
+free_list:
+    freeaddrinfo(list);
+    return err;
 }
 
 enum err verbs_listen(struct backend *backend, const struct port_address *address,
@@ -202,25 +190,82 @@ static void listener_lost(struct backend *backend, struct listener *listener)
 
 /* ---- connecting ---- */
 
+void connect_forget(struct backend_link *pair)
+{
+    if (pair->resolve) {
+        backend_unwatch_fd(pair->backend, resolve_fd(pair->resolve), &pair->resolve_watch);
+        resolve_destroy(pair->resolve);
+        pair->resolve = NULL;
+    }
+    if (pair->addresses) freeaddrinfo(pair->addresses);
+    pair->addresses = pair->untried = NULL;
+}
+
+/* Asks for the adapter that reaches the next of the peer's addresses. */
+static enum err address_try(struct backend_link *pair, struct diag *diag)
+{
+    enum err err = diag_set(diag, ERR_NOT_FOUND, "it has no address");
+    if (pair->id) (void)rdma_destroy_id(pair->id);
+    pair->id = NULL;
+    while (pair->untried) {
+        struct addrinfo *at = pair->untried;
+        char host[NI_MAXHOST] = "?";
+        pair->untried = at->ai_next;
+        struct rdma_cm_id *id;
+        if (!rdma_create_id(pair->backend->channel, &id, pair, RDMA_PS_TCP)) {
+            if (!rdma_resolve_addr(id, NULL, at->ai_addr, RESOLVE_MS)) {
+                pair->id = id;
+                pair->state = PAIR_ADDRESS;
+                return ERR_NONE;
+            }
+            int error = errno;
+            (void)rdma_destroy_id(id);
+            errno = error;
+        }
+        int error = errno;
+        (void)getnameinfo(at->ai_addr, at->ai_addrlen, host, sizeof(host), NULL, 0, NI_NUMERICHOST);
+        err = no_device(diag, host, error);
+    }
+    return err;
+}
+
+static void name_ready(struct backend_watch *watch, uint32_t events)
+{
+    struct backend_link *pair = CONTAINER_OF(watch, struct backend_link, resolve_watch);
+    struct diag diag;
+    (void)events;
+    enum err err = resolve_take(pair->resolve, &pair->addresses, &diag);
+    backend_unwatch_fd(pair->backend, resolve_fd(pair->resolve), &pair->resolve_watch);
+    resolve_destroy(pair->resolve);
+    pair->resolve = NULL;
+    if (!pair->link || pair->failed) return;
+    if (!err) {
+        pair->untried = pair->addresses;
+        err = address_try(pair, &diag);
+    }
+    if (err) pair_fail(pair, err, "%s", diag.text);
+}
+
 enum err verbs_connect(struct backend *backend, struct link *link,
                        const struct port_address *address, struct diag *diag)
 {
-    struct sockaddr_storage peer;
-    enum err err = address_find(address, false, &peer, diag);
-    if (err) return err;
-    struct rdma_cm_id *id;
-    if (rdma_create_id(backend->channel, &id, NULL, RDMA_PS_TCP))
-        return no_device(diag, address->host, errno);
-    struct backend_link *pair = pair_create(backend, id);
-    if (!pair) {
-        (void)rdma_destroy_id(id);
-        return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
-    }
-    id->context = pair;
+    struct backend_link *pair = pair_create(backend, NULL);
+    if (!pair) return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
     pair->link = link;
-    pair->state = PAIR_ADDRESS;
-    if (rdma_resolve_addr(id, NULL, (struct sockaddr *)&peer, RESOLVE_MS)) {
-        err = no_device(diag, address->host, errno);
+    enum err err = resolve_numeric(address->host, address->port, false, &pair->addresses);
+    if (!err) {
+        pair->untried = pair->addresses;
+        err = address_try(pair, diag);
+    } else if (err == ERR_NOT_FOUND) {
+        pair->state = PAIR_NAME;
+        pair->resolve_watch.ready = name_ready;
+        err = resolve_start(address->host, address->port, &pair->resolve, diag);
+        if (!err) err = backend_watch_fd(backend, resolve_fd(pair->resolve), &pair->resolve_watch);
+        if (err == ERR_BUSY) diag_set(diag, err, "no descriptor left to look %s up", address->host);
+    } else {
+        diag_set(diag, err, "%s", err_text(err));
+    }
+    if (err) {
         pair_destroy(pair);
         return err;
     }
@@ -285,7 +330,7 @@ static void request_take(struct backend *backend, struct rdma_cm_id *id,
     id->context = pair;
     pair->capacity = capacity;
     pair->state = PAIR_ANSWERED;
-    connect_peer_text(id, text, sizeof(text));
+    peer_text_write(id, text, sizeof(text));
     struct link *link = core_accept(backend, pair, text);
     if (!link) {
         (void)rdma_reject(id, NULL, 0);
@@ -348,10 +393,12 @@ static void pair_event(struct backend_link *pair, enum rdma_cm_event_type type, 
         if (pair->state == PAIR_ANSWERED) pair->state = PAIR_UP;
         break;
     case RDMA_CM_EVENT_ADDR_ERROR:
-        pair_fail(pair, ERR_TIMEOUT, "no RDMA device reaches the address: %s", strerror(-status));
-        break;
     case RDMA_CM_EVENT_ROUTE_ERROR:
-        pair_fail(pair, ERR_TIMEOUT, "no RDMA route to the address: %s", strerror(-status));
+        if (pair->untried && !address_try(pair, NULL)) break;
+        pair_fail(pair, ERR_TIMEOUT, "no RDMA %s: %s",
+                  type == RDMA_CM_EVENT_ADDR_ERROR ? "device reaches the address"
+                                                   : "route to the address",
+                  strerror(-status));
         break;
     case RDMA_CM_EVENT_UNREACHABLE:
         pair_fail(pair, ERR_TIMEOUT, "the peer cannot be reached: %s", strerror(-status));

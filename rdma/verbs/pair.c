@@ -439,6 +439,7 @@ void pair_destroy(struct backend_link *pair)
         if (!device->dead && !list_is_empty(&device->waiting)) pair_wake_waiting(device);
     }
     if (pair->id) (void)rdma_destroy_id(pair->id);
+    connect_forget(pair);
     free(pair->slots);
     free(pair);
 }

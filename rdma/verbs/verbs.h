@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "rdma/core/backend.h"
+#include "rdma/core/resolve.h"
 
 enum {
     /* Bytes of a batch. Smaller: more completions for a long message; larger: memory that short
@@ -151,7 +152,8 @@ struct backend_link *device_number_find(const struct verbs_device *device, uint3
 /* ---- links ---- */
 
 enum pair_state {
-    PAIR_ADDRESS,  /* connector: the peer's address is being resolved */
+    PAIR_NAME,     /* connector: the peer's name is being looked up */
+    PAIR_ADDRESS,  /* connector: the adapter that reaches its address is being looked for */
     PAIR_ROUTE,    /* connector: the route */
     PAIR_ASKED,    /* connector: asked, no answer yet */
     PAIR_ANSWERED, /* acceptor: accepted; may send, the last word of the handshake is to come */
@@ -171,11 +173,15 @@ struct backend_link {
     struct backend *backend;
     struct verbs_device *device; /* from the route on */
     struct link *link;           /* NULL: closed by the core */
-    struct rdma_cm_id *id;
+    struct rdma_cm_id *id;       /* NULL before the name was found */
     struct ibv_qp *qp;
     enum pair_state state;
-    uint32_t capacity; /* of a batch to this peer */
-    uint32_t reserved; /* buffer, or BUFFER_NONE */
+    struct resolve *resolve; /* of the name, or NULL */
+    struct backend_watch resolve_watch;
+    struct addrinfo *addresses; /* of the peer; … */
+    struct addrinfo *untried;   /* … from here on */
+    uint32_t capacity;          /* of a batch to this peer */
+    uint32_t reserved;          /* buffer, or BUFFER_NONE */
     struct pending pending[PENDING_MAX];
     uint32_t pending_count;
     /* Sends under way: number n is in slots[n % device->send_depth]; BUFFER_NONE when it was
@@ -247,8 +253,8 @@ enum err verbs_connect(struct backend *backend, struct link *link,
 void connect_ready(struct backend_watch *watch, uint32_t events);
 /* Listeners whose adapter was removed. */
 void connect_listen_again(struct backend *backend);
-/* "10.0.0.1:7000", of the other side. */
-void connect_peer_text(struct rdma_cm_id *id, char *text, size_t size);
+/* Forgets what is left of looking for the peer's address. */
+void connect_forget(struct backend_link *pair);
 
 /* ---- verbs.c ---- */
 /* Tells the core what failed, frees what has ended. */

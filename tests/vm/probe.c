@@ -151,8 +151,12 @@ static void ping(struct port *port, uint32_t count)
         took[i] = (double)(now_ns() - start) / 1e3;
     }
     qsort(took, count, sizeof(*took), compare);
-    printf("ping %u bytes: min %.1f p50 %.1f p90 %.1f p99 %.1f max %.1f us\n", message_size,
-           took[0], took[count / 2], took[count * 9 / 10], took[count * 99 / 100], took[count - 1]);
+    struct port_stats stats;
+    port_stats(port, &stats);
+    printf("ping %u bytes: min %.1f p50 %.1f p90 %.1f p99 %.1f max %.1f us; %" PRIu64
+           " sleeps, found %" PRIu64 " times while spinning\n",
+           message_size, took[0], took[count / 2], took[count * 9 / 10], took[count * 99 / 100],
+           took[count - 1], stats.sleeps, stats.spins);
     free(took);
 }
 
@@ -220,6 +224,7 @@ static uint32_t number_of(const char *text)
 int main(int argc, char **argv)
 {
     static const struct port_events events = {on_up, on_down, on_alloc, on_message, on_release};
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc < 3) fail("usage", "vm_probe serve|ping|flood|hold ADDRESS …");
     bool pings = !strcmp(argv[1], "ping"), floods = !strcmp(argv[1], "flood");
     bool holds = !strcmp(argv[1], "hold");

@@ -133,6 +133,29 @@ LINK_TEST(a_message_in_pieces_is_given_back_when_the_link_goes_down)
     world_fini(&world);
 }
 
+LINK_TEST(a_message_in_pieces_is_forgotten_before_the_next_connection)
+{
+    struct world world;
+    world_init(&world, backend);
+    struct endpoint *a, *b;
+    struct flow *at_a = world_pair(&world, &a, &b);
+    struct flow *at_b = endpoint_flow(b);
+    static uint8_t bytes[PORT_MESSAGE_SIZE_MAX];
+    struct link_piece piece = {bytes, sizeof(bytes)};
+    cr_assert_eq(link_send(at_b->link, &piece, 1), ERR_NONE);
+    UNTIL(&world, atomic_load(&a->messages_alive) == 1);
+    endpoint_stop(b);
+    UNTIL(&world, a->downs == 1);
+    cr_assert_eq(atomic_load(&a->messages_alive), 0);
+    endpoint_start(b);
+    endpoint_listen(b);
+    UNTIL(&world, at_a->link && endpoint_up_count(b) == 1);
+    cr_assert_eq(flow_send(endpoint_flow(b)), ERR_NONE);
+    UNTIL(&world, a->received == 1);
+    cr_assert_not(a->broken);
+    world_fini(&world);
+}
+
 /* ---- who may come in ---- */
 
 static void wrong_secret(enum test_backend_number backend, bool of_the_connector)
@@ -251,7 +274,10 @@ LINK_TEST(close_lets_everything_sent_arrive)
     close_flow(at_a, at_a->link);
     cr_assert_null(port_link_next(a->port, NULL), "it is not seen any more");
     b->paused = false;
+    uint64_t start_ns = world_now_ns(&world);
     UNTIL(&world, b->downs == 1);
+    uint64_t took_ms = (world_now_ns(&world) - start_ns) / 1000000;
+    cr_assert(!world.net || took_ms < 500, "the farewell comes with the last of it");
     cr_assert_eq(at_b->received, sent);
     cr_assert_eq(b->last_down.err, ERR_CLOSED);
     cr_assert_eq(a->downs, 0);

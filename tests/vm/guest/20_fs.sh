@@ -87,11 +87,14 @@ check "a wrong secret" $?
 # It ends cleanly and comes back while somebody works.
 (
     n=0
+    failures=0
     while [ ! -e $w/enough ]; do
         n=$((n + 1))
-        echo "$n" >"$w/mnt/during$n" || exit 1
+        echo "$n" >"$w/mnt/during$n" || failures=$((failures + 1))
     done
-    echo $n >$w/made
+    echo $((n - failures)) >$w/made
+    # At most the change that was on its way when it ended has an outcome that nobody knows.
+    [ $failures -le 1 ]
 ) >$w/load 2>&1 &
 load=$!
 sleep 1
@@ -99,7 +102,7 @@ kill -TERM $node && wait $node
 node_start >$w/out 2>&1
 sleep 1
 : >$w/enough
-wait $load && [ "$(find $w/mnt -name 'during*' | wc -l)" = "$(cat $w/made)" ]
+wait $load && [ "$(find $w/mnt -name 'during*' | wc -l)" -ge "$(cat $w/made)" ]
 check "a node that ended and came back under load" $?
 cat $w/load
 

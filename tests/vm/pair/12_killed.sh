@@ -1,0 +1,27 @@
+# The process at the other end of the wire is killed and started again, three times.
+# limit_s: 90
+# programs: tests/vm/vm_probe
+if [ "$RIG_HOST" = a ]; then
+    for round in 1 2 3; do
+        vm_probe serve "verbs:$RIG_ADDRESS:7000" >/tmp/server 2>&1 &
+        server=$!
+        rig_wait /tmp/server serving || exit 1
+        [ $round -eq 1 ] && { rig_ask meet serving; rig_ask meet up; }
+        sleep 2
+        kill -9 $server
+        sleep 0.5
+    done
+    vm_probe serve "verbs:$RIG_ADDRESS:7000" >/tmp/server 2>&1 &
+    rig_ask meet end
+else
+    rig_ask meet serving
+    vm_probe hold "verbs:$RIG_PEER:7000" 6 20 >/tmp/hold 2>&1 &
+    hold=$!
+    rig_wait /tmp/hold "up after"
+    rig_ask meet up
+    wait $hold
+    status=$?
+    rig_ask meet end
+    cat /tmp/hold
+    [ $status -eq 0 ] && grep -q 'hold: 6 links, .* 24 ups, 18 downs' /tmp/hold
+fi
