@@ -372,7 +372,8 @@ static void link_ping(struct link *link)
         return;
     }
     link->ping_ns = now + interval;
-    if (!link->credits || link->open || link->queue) return; /* send.c says why not */
+    if (!link->credits || link->queue) return;  /* send.c says why not */
+    if (link->open && link->open_count) return; /* it leaves with the next flush */
     if (!link_post_control(link, BATCH_PING, NULL, 0)) return;
     link->credits--;
     link->ops->flush(link);

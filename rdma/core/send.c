@@ -105,6 +105,12 @@ static bool open_begin(struct link *link)
     return true;
 }
 
+/* An open batch stays empty only when its first message could not be sent for want of memory. */
+static bool open_has_something(const struct link *link)
+{
+    return link->open && link->open_count;
+}
+
 /* The start of a fragment's bytes in the open batch, which has room for it. */
 static inline uint8_t *open_append(struct link *link, uint32_t size, uint32_t total)
 {
@@ -121,10 +127,15 @@ static inline uint8_t *open_append(struct link *link, uint32_t size, uint32_t to
 bool link_post_control(struct link *link, enum batch_kind kind, const void *body,
                        uint32_t body_size)
 {
-    if (link->open) open_post(link);
-    uint8_t *bytes;
-    uint32_t capacity;
-    if (link->ops->reserve(link, &bytes, &capacity)) return false;
+    if (open_has_something(link)) open_post(link);
+    uint8_t *bytes = link->open;
+    uint32_t capacity = link->open_capacity;
+    if (bytes) {
+        link->open = NULL;
+        link->credits++;
+    } else if (link->ops->reserve(link, &bytes, &capacity)) {
+        return false;
+    }
     ASSERT(body_size % 8 == 0 && BATCH_HEADER_SIZE + body_size <= capacity);
     if (body_size) memcpy(bytes + BATCH_HEADER_SIZE, body, body_size);
     batch_post(link, bytes, BATCH_HEADER_SIZE + body_size, kind, 0);
@@ -258,7 +269,8 @@ send_long:;
 
 void link_give_credits(struct link *link)
 {
-    if (link->owed < link->owed_alone || link->open || !link->backend_link) return;
+    if (link->owed < link->owed_alone || !link->backend_link) return;
+    if (open_has_something(link)) return; /* they travel with it */
     if (link->state != LINK_UP && link->state != LINK_DRAINING) return;
     if (!link_post_control(link, BATCH_CREDIT, NULL, 0)) return; /* until core_writable */
     link->stats.credit_batches_sent++;
@@ -268,7 +280,7 @@ void link_give_credits(struct link *link)
 void link_flush(struct link *link)
 {
     if (!link->backend_link) return;
-    if (link->open) open_post(link);
+    if (open_has_something(link)) open_post(link);
     link_give_credits(link);
     link->ops->flush(link);
 }

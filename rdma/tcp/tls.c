@@ -183,7 +183,9 @@ static void out_take(struct tcp_link *tcp_link)
 
 static void tls_lost(struct tcp_link *tcp_link)
 {
-    if (tcp_link->state == TCP_SECURING)
+    if (ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_WRONG_VERSION_NUMBER)
+        core_lost(tcp_link->link, ERR_BAD_FRAME, "TLS: that is no TLS: is it a tcp: address?");
+    else if (tcp_link->state == TCP_SECURING)
         core_lost(tcp_link->link, ERR_DENIED,
                   "TLS: the peer does not know this cluster's secret (%s)", ssl_reason());
     else

