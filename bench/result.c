@@ -18,6 +18,7 @@ const struct bench_entry bench_entries[] = {
     {"report", "usage by owner over 5 million inodes, beside SQLite", bench_report},
     {"restart", "time to load and serve 5 million files", bench_restart},
     {"scale", "cost per operation as directories and stores grow", bench_scale},
+    {"misses", "cache misses per operation as they grow, by simulation", bench_misses},
     {"idle", "processor use of an idle mount; time to mount", bench_idle},
     {"meta", "create, lookup, getattr, unlink with the database in another process", bench_meta},
     {"transport", "latency and rate of links: shared memory, TCP, TLS, RDMA", bench_transport},

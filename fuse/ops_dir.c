@@ -26,33 +26,6 @@ static uint32_t entries_fitting(size_t size, bool plus)
     return count < SERVE_DIRENTS_MAX ? (uint32_t)count : SERVE_DIRENTS_MAX;
 }
 
-/* A listing with attributes costs mostly cache misses, and the kernel takes longer to digest one
- * piece than we to make the next: so that is done twice, and the first time nobody waits. Not where
- * it would wait for other workers, or for another process. */
-static void plan_ahead(struct server *server, uint64_t ino, uint64_t cookie, uint32_t count)
-{
-    const struct mount *mount = server->mount;
-    if (mount->may_read_ahead)
-        server->ahead = (struct server_ahead){.ino = ino, .cookie = cookie, .left = count};
-}
-
-bool serve_read_ahead(struct server *server)
-{
-    enum { STEP = 32 };
-    struct server_ahead *ahead = &server->ahead;
-    if (!ahead->left) return false;
-    uint32_t wanted = ahead->left < STEP ? ahead->left : STEP;
-    uint32_t count = 0;
-    if (fs_readdir(server->fs, ahead->ino, ahead->cookie, true, server->entries, wanted, &count) ||
-        count < wanted) {
-        ahead->left = 0;
-        return false;
-    }
-    ahead->cookie = server->entries[count - 1].cookie;
-    ahead->left -= count;
-    return true;
-}
-
 static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool plus)
 {
     struct server *server = serve_current;
@@ -85,7 +58,6 @@ static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
         /* One more round only pays when a good part of the buffer is left. */
         if (size - used < size / 4) break;
     }
-    if (plus && used > size / 2) plan_ahead(server, ino, cookie, listed);
     /* The kernel's references count before it can give one back. */
     fs_remember(server->fs, server->listed, listed);
     if (fuse_reply_buf(req, (const char *)server->reply, used) != -ENOENT) return;

@@ -31,12 +31,6 @@ struct server {
     bool
         kill_privileges; /* the request asks to clear setuid and setgid (FUSE_HANDLE_KILLPRIV_V2) */
     struct fs_dirent *entries;
-    /* A listing that goes on: what its next piece reads is brought into the cache meanwhile. */
-    struct server_ahead {
-        uint64_t ino;
-        uint64_t cookie;
-        uint32_t left; /* entries; 0: nothing to do */
-    } ahead;
     uint64_t *listed; /* inodes of the entries of a reply, as many as fit in one */
     uint8_t *reply;   /* directory replies */
     size_t reply_size;
@@ -63,7 +57,6 @@ struct mount {
     uint64_t init_unique; /* of the INIT request, whose reply is amended */
     bool kill_privileges; /* agreed on */
     bool may_be_direct;   /* no option asks libfuse to look at who is asking */
-    bool may_read_ahead;  /* no request waits for another thread's answer */
     _Atomic bool direct;  /* and the kernel speaks the protocol of wire.c */
     struct sync_queue *syncs;
 };
@@ -83,9 +76,6 @@ static inline struct fs_client *serve_fs(void)
     return serve_current->fs;
 }
 struct fs_caller serve_caller(fuse_req_t req);
-/* With nothing else to do: reads some entries of what a listing will probably ask for next. False:
- * there is nothing to read ahead. ops_dir.c */
-bool serve_read_ahead(struct server *server);
 /* Answers the request if it is one of the most frequent; false: libfuse is to do it. Only when
  * mount->direct. direct.c */
 bool serve_direct(const struct server *server, const uint8_t *bytes, size_t size);

@@ -126,7 +126,7 @@ static bool read_again(struct server *server, int count)
         server->probe = PROBE_KEEP;
     else if (!server->probe && ++server->handled % PROBE_INTERVAL == 0)
         server->probe = 1;
-    return server->probe > 0 || server->ahead.left > 0;
+    return server->probe > 0;
 }
 
 /* The worker's loop calls this when the descriptor is readable, and when it may be. */
@@ -146,10 +146,7 @@ static bool server_ready(struct db_watch *watch)
             continue;
         }
         if (size < 0 && errno == EAGAIN) {
-            if (count == 1 && server->probe) server->probe--;
-            count = 0;
-            /* With several callers there is no time to lose, and each reads for the others. */
-            if (!server->probe && serve_read_ahead(server)) continue;
+            if (count == 1) server->probe--;
             return true;
         }
         /* ENOENT: the request was interrupted before it was read. */
@@ -333,7 +330,6 @@ enum err mount_create(const struct mount_config *config, struct mount **ret_moun
     mount->timeouts = (struct wire_timeouts){.entry = wire_timeout(config->entry_timeout_s),
                                              .attr = wire_timeout(config->attr_timeout_s),
                                              .negative = wire_timeout(config->negative_timeout_s)};
-    mount->may_read_ahead = fs_is_alone(config->fs);
     mount->may_be_direct = !config->options || !strstr(config->options, "allow_root");
     mount->db = config->db;
     mount->fs = config->fs;

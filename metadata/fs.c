@@ -268,11 +268,6 @@ void fs_forget(struct fs_client *client, uint64_t ino, uint64_t count)
     if (nlookup_forget(client->fs->nlookup, ino, count)) orphan_purge_later(client->fs, ino);
 }
 
-bool fs_is_alone(const struct fs *fs)
-{
-    return !fs->lease && db_worker_count(fs->db) == 1;
-}
-
 void fs_remember(struct fs_client *client, const uint64_t *inos, uint32_t count)
 {
     nlookup_add_each(client->fs->nlookup, inos, count);

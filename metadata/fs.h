@@ -100,9 +100,6 @@ MUST_USE enum err fs_lease_reset(struct db_client *client, struct diag *diag);
 MUST_USE enum err fs_client_create(struct fs *fs, struct db_client *client,
                                    struct fs_client **ret_client);
 void fs_client_destroy(struct fs_client *client);
-/* The database is in this process and has one worker: on that one's thread no call here waits for
- * another thread. */
-bool fs_is_alone(const struct fs *fs);
 /* The serving process only: the number of lookups the kernel holds per inode, so that an unlinked
  * inode lives until it is forgotten. fs_lookup, create, mknod, mkdir, symlink, link and readdirplus
  * entries count one each. */

@@ -108,14 +108,19 @@ static bool shard_resize(struct shard *shard, uint64_t capacity)
 static struct entry *entry_make(struct shard *shard, uint64_t hash, uint64_t ino)
 {
     ASSERT(ino);
-    struct entry *entry = entry_find(shard, hash, ino);
-    if (entry) return entry;
+    struct entry *entry = NULL;
+    if (shard->capacity) {
+        entry = entry_at(shard->entries, shard->capacity, hash, ino);
+        if (entry->ino) return entry;
+    }
     if ((shard->used + 1) * 4 > shard->capacity * 3) {
         uint64_t capacity = shard->capacity ? shard->capacity * 2 : CAPACITY_MIN;
+        if (shard_resize(shard, capacity))
+            entry = entry_at(shard->entries, shard->capacity, hash, ino);
         /* Without memory go on as long as one place stays free: every search ends there. */
-        if (!shard_resize(shard, capacity) && shard->used + 2 > shard->capacity) return NULL;
+        else if (shard->used + 2 > shard->capacity)
+            return NULL;
     }
-    entry = entry_at(shard->entries, shard->capacity, hash, ino);
     *entry = (struct entry){.ino = ino};
     shard->used++;
     return entry;

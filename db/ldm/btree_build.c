@@ -120,6 +120,7 @@ static struct leaf *leaf_from_windows(struct builder *builder, const struct sort
         rows[i] = items[i].row;
     }
     leaf->count = (uint16_t)count;
+    leaf_sample(leaf, 0);
     return leaf;
 }
 

@@ -181,7 +181,9 @@ static void leaf_ties(const struct leaf *leaf, const struct entry_key *key, uint
     const uint64_t *heads = leaf->heads;
     uint32_t count = leaf->count;
     uint64_t head = head_at(key->bytes, key->size, leaf->prefix_size);
-    uint32_t base = heads_block(heads, count, head);
+    uint32_t base = leaf_block(leaf, head);
+    __builtin_prefetch(heads + base);
+    __builtin_prefetch(heads + base + HEADS_BLOCK - 1);
     __builtin_prefetch(leaf_rows(leaf) + base);
     uint32_t from = heads_below_from(heads, count, base, head);
     uint32_t to = from;
@@ -278,6 +280,7 @@ static void leaf_shorten_prefix(struct leaf *leaf, uint32_t size)
     for (uint32_t i = 0; i < leaf->count; i++)
         heads[i] = head_shift(leaf_prefix(leaf), leaf->prefix_size, size, heads[i]);
     leaf->prefix_size = (uint16_t)size;
+    leaf_sample(leaf, 0);
 }
 
 /* The record of a new key; its offset. */
@@ -320,6 +323,7 @@ void leaf_insert(struct btree *tree, struct leaf *leaf, uint32_t index, const st
         leaf->key_size = (uint16_t)key->size;
     }
     leaf->count++;
+    leaf_sample(leaf, index);
 }
 
 void leaf_append(struct btree *tree, struct leaf *leaf, const struct entry_key *key)
@@ -343,6 +347,7 @@ void leaf_remove(struct leaf *leaf, uint32_t index)
     memmove(heads + index, heads + index + 1, behind * sizeof *heads);
     memmove(rows + index, rows + index + 1, behind * sizeof *rows);
     leaf->count--;
+    leaf_sample(leaf, index);
     if (leaf->count == 0 && leaf->tails) {
         leaf->tails->used = 0;
         leaf->tails->garbage = 0;
@@ -495,6 +500,7 @@ struct leaf *leaf_make(struct btree *tree, const struct leaf_part *parts, uint32
         at += count;
     }
     leaf->count = (uint16_t)at;
+    leaf_sample(leaf, 0);
     if (tree->config.store_keys && !leaf->tails) {
         const uint8_t *tail;
         uint32_t size = at      ? stored_size(parts[0].leaf, parts[0].from, &tail)

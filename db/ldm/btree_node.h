@@ -7,7 +7,10 @@
  * Leaf, one allocation, sized by its capacity (a multiple of 32, or 8 or 16), so that a leaf that a
  * split left half full does not hold memory for a full one:
  *
- *     struct leaf, 64 bytes | u64 heads [capacity] | u32 rows [capacity] | prefix [prefix_room]
+ *     struct leaf, 192 bytes | u64 heads [capacity] | u32 rows [capacity] | prefix [prefix_room]
+ *
+ * The last head of each full block of 16 is kept in `samples` as well: a search of a cold leaf
+ * reads those, one block and a row number, and not a line of every block.
  *
  * Every key of a leaf starts with its prefix; an entry's head is the next 8 bytes of its key,
  * zero-padded, as a big-endian number, so that unequal heads order two entries. Any prefix length
@@ -67,10 +70,10 @@ struct leaf {
     uint16_t prefix_room; /* 0: the prefix is in short_prefix */
     uint16_t key_size;    /* with store_keys and no tails: of every key */
     uint8_t short_prefix[LEAF_SHORT_PREFIX];
+    uint64_t samples[LEAF_CAPACITY_MAX / HEADS_BLOCK];
     uint64_t heads[];
 };
-_Static_assert(sizeof(struct leaf) == 64,
-               "heads lie where they can be prefetched before the header is here");
+_Static_assert(sizeof(struct leaf) == 192, "three cache lines that a search reads first");
 
 struct separator {
     uint32_t row;
@@ -126,9 +129,10 @@ static inline size_t leaf_size(uint32_t capacity, uint32_t prefix_room)
 /* What a search of the leaf reads first, before it is known how full it is. */
 static inline void leaf_prefetch(const struct leaf *leaf)
 {
-    __builtin_prefetch(leaf);
-    for (uint32_t i = 0; i < 10; i++)
-        __builtin_prefetch(&leaf->heads[i * HEADS_BLOCK + HEADS_BLOCK - 1]);
+    const uint8_t *bytes = (const uint8_t *)leaf;
+    /* Leaves need not start at a line. */
+    for (uint32_t at = 0; at <= sizeof(*leaf); at += 64)
+        __builtin_prefetch(bytes + at);
 }
 
 /* size bytes (more than 8 are not read) as a zero-padded big-endian number. */
@@ -186,8 +190,27 @@ static inline int bytes_compare(const uint8_t *a, uint32_t a_size, const uint8_t
     return (a_size > b_size) - (a_size < b_size);
 }
 
+/* Takes the samples of the blocks from that of entry `index` on, after heads from there on have
+ * changed. */
+static inline void leaf_sample(struct leaf *leaf, uint32_t index)
+{
+    uint32_t blocks = leaf->count / HEADS_BLOCK;
+    for (uint32_t i = index / HEADS_BLOCK; i < blocks; i++)
+        leaf->samples[i] = leaf->heads[i * HEADS_BLOCK + HEADS_BLOCK - 1];
+}
+
+/* As heads_block, of a leaf, by its samples. */
+static inline uint32_t leaf_block(const struct leaf *leaf, uint64_t head)
+{
+    uint32_t blocks = leaf->count / HEADS_BLOCK;
+    uint32_t below = 0;
+    for (uint32_t i = 0; i < blocks; i++)
+        below += leaf->samples[i] < head;
+    return below * HEADS_BLOCK;
+}
+
 /* The start of the block of HEADS_BLOCK heads in which the first one not below `head` is: one
- * sample of each block, whose loads do not depend on each other, so that a cold leaf costs two
+ * sample of each block, whose loads do not depend on each other, so that a cold node costs two
  * rounds of misses and not the five of a binary search. */
 static inline uint32_t heads_block(const uint64_t *heads, uint32_t count, uint64_t head)
 {

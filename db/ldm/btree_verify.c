@@ -40,6 +40,9 @@ static enum err verify_entry(struct verifier *verifier, const struct leaf *leaf,
     if (leaf->heads[index] != head_at(key.bytes, key.size, prefix_size)) {
         return diag_set(diag, ERR_CORRUPT, "row %" PRIu32 " has a wrong head", key.row);
     }
+    if (index % HEADS_BLOCK == HEADS_BLOCK - 1 &&
+        leaf->samples[index / HEADS_BLOCK] != leaf->heads[index])
+        return diag_set(diag, ERR_CORRUPT, "row %" PRIu32 " is not the sample", key.row);
     if (key.size < tree->key_size_min || key.size > tree->key_size_max) {
         return diag_set(diag, ERR_CORRUPT, "row %" PRIu32 " has a key of unexpected size", key.row);
     }

@@ -181,19 +181,24 @@ enum err expr_apply(const struct expr *expr, const struct expr_ins *ins, struct 
 
 /* ---- whole expressions ---- */
 
-/* What guards and assignments mostly are: comparisons, sums and differences of two integers. False:
- * something else, or not within range. */
+/* What guards and assignments mostly are: comparisons, sums, differences and bits of two integers.
+ * False: something else, or not within range. */
 static inline bool integer_apply(const struct expr_ins *ins, const struct value *registers,
                                  struct value *ret_value)
 {
     if (ins->kind != KIND_U64 && ins->kind != KIND_I64) return false;
-    if (ins->op != EXPR_ADD && ins->op != EXPR_SUB && (ins->op < EXPR_EQ || ins->op > EXPR_GE))
+    bool is_compare = ins->op >= EXPR_EQ && ins->op <= EXPR_GE;
+    if (!is_compare && ins->op != EXPR_ADD && ins->op != EXPR_SUB && ins->op != EXPR_BIT_AND)
         return false;
     const struct value *a = &registers[ins->a];
     const struct value *b = &registers[ins->b];
     if (a->kind != ins->kind || b->kind != ins->kind) return false; /* NULLs */
     bool is_signed = ins->kind == KIND_I64;
-    if (ins->op == EXPR_ADD || ins->op == EXPR_SUB) {
+    if (ins->op == EXPR_BIT_AND) {
+        *ret_value = (struct value){.kind = ins->kind, .u = a->u & b->u};
+        return true;
+    }
+    if (!is_compare) {
         struct value sum = {.kind = ins->kind};
         bool overflow;
         if (ins->op == EXPR_ADD)

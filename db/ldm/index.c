@@ -14,7 +14,7 @@
 
 #include "base/hash.h"
 
-enum { HASH_BATCH = 16 };
+enum { HASH_BATCH = 16, SHORT_ROW_COLUMNS = 8 };
 
 /* The values of the index columns, of the row before the record's change. */
 static void key_values(const struct index *index, uint32_t row, const struct undo *undo,
@@ -55,6 +55,14 @@ uint32_t index_key_at(const struct index *index, uint32_t row, uint64_t ts,
 
 static uint32_t tree_key_of(const void *context, uint32_t row, uint8_t key[SCHEMA_KEY_SIZE_MAX])
 {
+    /* An entry whose head ties is nearly always the one looked for: all of a short row, the key's
+     * columns and the others, which lie in lines of their own, is fetched at once. */
+    const struct fragment *fragment = ((const struct index *)context)->fragment;
+    const struct page *page = row_page(fragment, row);
+    uint32_t slot = row_slot(row);
+    __builtin_prefetch(&page_live(page)[slot / 64]);
+    for (uint32_t i = 0; i < fragment->column_count && i < SHORT_ROW_COLUMNS; i++)
+        __builtin_prefetch(page_raw(page, &fragment->layouts[i], slot));
     return index_key_before(context, row, NULL, key);
 }
 
@@ -315,28 +323,6 @@ void fragment_prefetch(const struct fragment *fragment, const struct value *key)
         hash_index_prefetch(fragment->hash, ready.hash);
     else
         btree_prefetch(fragment->indexes[0]->tree, ready.bytes, ready.size);
-}
-
-/* The first candidate is nearly always the row. */
-static bool match_first(const void *context, uint32_t row)
-{
-    const struct primary_match *match = context;
-    const struct fragment *fragment = match->fragment;
-    const struct page *page = row_page(fragment, row);
-    uint16_t key_column = fragment->indexes[0]->columns[0];
-    __builtin_prefetch(page_raw(page, &fragment->layouts[key_column], row_slot(row)));
-    match_ahead(match, page, row_slot(row));
-    return true;
-}
-
-void fragment_prefetch_found(const struct fragment *fragment, const struct value *key,
-                             const uint16_t *columns, uint32_t count)
-{
-    struct primary_key ready;
-    if (!fragment->hash || !key_ready(fragment, key, &ready)) return;
-    struct primary_match match = {.fragment = fragment, .ahead = columns, .ahead_count = count};
-    uint32_t row;
-    (void)!hash_index_find(fragment->hash, ready.hash, match_first, &match, &row);
 }
 
 enum err indexes_insert(struct fragment *fragment, uint32_t row, const struct primary_key *key,

@@ -155,11 +155,26 @@ void fragment_prefetch_row(const struct fragment *fragment, uint32_t row, const 
  * themselves have come. */
 void fragment_prefetch_parts(const struct fragment *fragment, uint32_t row, const uint16_t *columns,
                              uint32_t count);
-/* Hints the caches that the row with this key will be looked up soon; and, once that has come, that
- * these columns of it will be read. */
+/* Hints the caches that the row with this key will be looked up soon. */
 void fragment_prefetch(const struct fragment *fragment, const struct value *key);
-void fragment_prefetch_found(const struct fragment *fragment, const struct value *key,
-                             const uint16_t *columns, uint32_t count);
+
+/* Rows that are looked up together, each by a primary key of one column. */
+enum { FRAGMENT_BATCH_MAX = 16 };
+struct fragment_lookup {
+    const struct fragment *fragment; /* NULL: none is looked up; afterwards also: it is not there */
+    struct value key;                /* fitted */
+    uint32_t row;
+};
+/* fragment_find of all, with these columns of each fetched ahead. ERR_CONFLICT. */
+MUST_USE enum err fragment_find_batch(struct fragment_lookup *lookups, uint32_t count,
+                                      const struct change_set *own, const uint16_t *columns,
+                                      uint32_t column_count);
+/* fragment_values of at most FRAGMENT_BATCH_MAX rows: column j of row i to values[i * stride + j].
+ */
+void fragment_gather_rows(const struct fragment *fragment, const uint32_t *rows, uint32_t count,
+                          const uint16_t *columns, uint32_t column_count, struct value *values,
+                          uint32_t stride);
+
 /* As of ts: is there a version? Its column? Uncommitted changes are not seen. Borrowed until the
  * next change of the fragment or collection. */
 bool fragment_visible_at(const struct fragment *fragment, uint32_t row, uint64_t ts);

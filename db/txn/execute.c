@@ -372,68 +372,77 @@ static enum err run_upsert(struct run *run)
 
 /* ---- scans ---- */
 
-/* A row of the scan and what it points to, as values. */
-static void scan_values(const struct run *run, const struct scan_row *at, struct value *values)
+/* The strings of a row are only borrowed: the reply gets copies. */
+static enum err scan_keep(struct run *run, const struct scan *scan, struct value *values)
 {
-    const struct step *step = run->step;
-    (void)fragment_values(run->fragment, at->row, step->outputs, step->output_count, values);
-    if (!step->lookup_table) return;
-    values += step->output_count;
-    if (at->found)
-        (void)fragment_values(at->found, at->found_row, step->lookup_outputs,
-                              step->lookup_output_count, values);
-    for (uint16_t i = 0; !at->found && i < step->lookup_output_count; i++)
-        values[i] = value_null();
-}
-
-static enum err scan_put_direct(struct run *run, const struct scan_row *at, uint16_t columns)
-{
-    struct program_reply *reply = run->direct;
-    struct value *values = program_reply_row_more(reply, run->step->number, run->step->limit);
-    if (!values) return ERR_NO_MEMORY;
-    scan_values(run, at, values);
-    size_t size = columns * sizeof(*values);
-    for (uint16_t i = 0; i < columns; i++) {
-        if (values[i].kind != KIND_STR || values[i].size == 0) continue;
-        uint8_t *bytes = arena_alloc(&reply->arena, values[i].size);
+    size_t size = scan->columns * sizeof(*values);
+    for (uint16_t i = 0; i < scan->string_count; i++) {
+        struct value *value = &values[scan->strings[i]];
+        if (value->kind != KIND_STR || value->size == 0) continue;
+        uint8_t *bytes = arena_alloc(&run->direct->arena, value->size);
         if (!bytes) return ERR_NO_MEMORY;
-        memcpy(bytes, values[i].bytes, values[i].size);
-        values[i].bytes = bytes;
-        size += values[i].size;
+        memcpy(bytes, value->bytes, value->size);
+        value->bytes = bytes;
+        size += value->size;
     }
     run->direct_size += size;
-    if (run->direct_size <= OUTPUT_SIZE_MAX) return ERR_NONE;
-    reply->steps[run->step->number].row_count--;
-    return ERR_END;
+    return run->direct_size > OUTPUT_SIZE_MAX ? ERR_END : ERR_NONE;
 }
 
-static enum err scan_put(struct run *run, const struct scan_row *at, uint16_t columns)
+/* ERR_END: it is full. *count grows by the rows that were put. */
+static enum err scan_put_direct(struct run *run, const struct scan *scan, uint32_t first,
+                                uint32_t row_count, uint32_t *count)
+{
+    struct step_rows *rows = &run->direct->steps[run->step->number];
+    struct value *values =
+        program_reply_rows_more(run->direct, run->step->number, row_count, run->step->limit);
+    if (!values) return ERR_NO_MEMORY;
+    scan_values(scan, first, row_count, values);
+    for (uint32_t i = 0; i < row_count; i++) {
+        enum err err = scan_keep(run, scan, values + (size_t)i * scan->columns);
+        if (err == ERR_END) rows->row_count -= row_count - i;
+        if (err) return err;
+        (*count)++;
+    }
+    return ERR_NONE;
+}
+
+static enum err scan_put(struct run *run, const struct scan *scan, uint32_t first,
+                         uint32_t row_count, uint32_t *count)
 {
     struct value values[2 * SCHEMA_COLUMNS_MAX];
-    scan_values(run, at, values);
-    size_t row_at = run->reply->size;
-    for (uint16_t i = 0; i < columns; i++)
-        value_put(values[i], run->reply);
-    if (run->reply->failed) return ERR_NO_MEMORY;
-    if (run->reply->size - run->reply_at <= OUTPUT_SIZE_MAX) return ERR_NONE;
-    run->reply->size = row_at;
-    return ERR_END;
+    for (uint32_t i = 0; i < row_count; i++) {
+        scan_values(scan, first + i, 1, values);
+        size_t row_at = run->reply->size;
+        for (uint16_t j = 0; j < scan->columns; j++)
+            value_put(values[j], run->reply);
+        if (run->reply->failed) return ERR_NO_MEMORY;
+        if (run->reply->size - run->reply_at > OUTPUT_SIZE_MAX) {
+            run->reply->size = row_at;
+            return ERR_END;
+        }
+        (*count)++;
+    }
+    return ERR_NONE;
 }
 
 /* The batch's rows to the reply. ERR_END: it is full. */
 static enum err scan_output(struct run *run, const struct scan *scan, uint32_t *count)
 {
-    const struct step *step = run->step;
-    uint16_t columns = (uint16_t)(step->output_count + step->lookup_output_count);
-    for (uint32_t i = 0; i < scan->count; i++) {
-        run->row = scan->rows[i].row;
+    /* Guards are checked on what is returned, so one by one where there are any. */
+    uint32_t together = run->step->guard_count ? 1 : scan->count;
+    for (uint32_t at = 0; at < scan->count; at += together) {
+        run->row = scan->rows[at];
         run->row_here = true;
         enum err err = guards_check(run);
-        if (!err && columns)
-            err = run->direct ? scan_put_direct(run, &scan->rows[i], columns)
-                              : scan_put(run, &scan->rows[i], columns);
+        if (err) return err;
+        if (scan->columns == 0)
+            *count += together;
+        else if (run->direct)
+            err = scan_put_direct(run, scan, at, together, count);
+        else
+            err = scan_put(run, scan, at, together, count);
         if (err) return err == ERR_END && *count == 0 ? ERR_TOO_BIG : err;
-        (*count)++;
     }
     return ERR_NONE;
 }
@@ -460,7 +469,7 @@ static enum err run_scan(struct run *run)
     err = scan_open(&scan, run->executor, run->changes, run->fragment, step, &bounds);
     if (err) return err;
 
-    uint16_t columns = (uint16_t)(step->output_count + step->lookup_output_count);
+    uint16_t columns = scan.columns;
     size_t head_at = run->reply->size;
     bool has_head = columns && !run->direct;
     if (has_head) {

@@ -6,24 +6,21 @@
 #include "db/ldm/partition.h"
 #include "db/txn/execute.h"
 
-enum { SCAN_BATCH = 16 };
-
-struct scan_row {
-    uint32_t row;
-    uint32_t found_row;
-    const struct fragment *found; /* of the looked-up table; NULL: not on this worker, or missing */
-};
+enum { SCAN_BATCH = FRAGMENT_BATCH_MAX };
 
 struct scan {
     const struct executor *executor;
     const struct change_set *own;
     const struct fragment *fragment;
     const struct step *step;
-    uint64_t left; /* rows until the step's limit */
+    uint64_t left;    /* rows until the step's limit */
+    uint16_t columns; /* of the step's output, with what is looked up */
+    uint16_t string_count;
+    uint16_t strings[2 * SCHEMA_COLUMNS_MAX]; /* those of them that may be strings */
     struct index_cursor cursor;
     uint32_t count; /* of the batch */
-    struct scan_row rows[SCAN_BATCH];
-    struct value keys[SCAN_BATCH]; /* that the rows point with; of `found` only */
+    uint32_t rows[SCAN_BATCH];
+    struct fragment_lookup found[SCAN_BATCH]; /* without fragment: not on this worker, or missing */
 };
 
 /* Nothing may change the fragments between calls. Errors of index_cursor_open. */
@@ -34,5 +31,8 @@ MUST_USE enum err scan_open(struct scan *scan, const struct executor *executor,
  * reached), ERR_CONFLICT (the row behind the batch, or one that a row points to, is locked by
  * another: then the batch is empty). */
 MUST_USE enum err scan_next(struct scan *scan);
+/* The output of `count` rows of the batch from `first` on. Strings are borrowed from the fragments.
+ */
+void scan_values(const struct scan *scan, uint32_t first, uint32_t count, struct value *values);
 
 #endif

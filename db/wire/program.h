@@ -290,7 +290,7 @@ struct program_reply {
     struct step_rows {
         uint32_t row_count;
         uint32_t column_count;
-        uint32_t row_capacity; /* of program_reply_row_more */
+        uint32_t row_capacity; /* of program_reply_rows_more */
         struct value *values;  /* row_count * column_count, from `arena` */
     } steps[PROGRAM_STEPS_MAX];
     uint64_t step_mask; /* the steps that have an entry above */
@@ -307,9 +307,11 @@ void program_reply_end(struct buf *buf, size_t at, enum err err, uint8_t failed_
 void program_reply_clear(struct program_reply *reply);
 /* Room for the step's one row, which the caller fills before the next call. NULL: no memory. */
 struct value *program_reply_row(struct program_reply *reply, uint8_t step, uint16_t column_count);
-/* The same for a scan's rows: none at first, then one more of at most row_max with each call. */
+/* The same for a scan's rows: none at first, then `count` more of at most row_max with each call.
+ */
 void program_reply_rows(struct program_reply *reply, uint8_t step, uint16_t column_count);
-struct value *program_reply_row_more(struct program_reply *reply, uint8_t step, uint32_t row_max);
+struct value *program_reply_rows_more(struct program_reply *reply, uint8_t step, uint32_t count,
+                                      uint32_t row_max);
 /* Parses what is in `bytes` and sets the outcome; with an err there are no rows. The errors of
  * program_reply_decode, which also replace an `err` of ERR_NONE. */
 MUST_USE enum err program_reply_finish(struct program_reply *reply, enum err err,

@@ -106,13 +106,15 @@ void program_reply_rows(struct program_reply *reply, uint8_t step, uint16_t colu
     reply->step_mask |= UINT64_C(1) << step;
 }
 
-struct value *program_reply_row_more(struct program_reply *reply, uint8_t step, uint32_t row_max)
+struct value *program_reply_rows_more(struct program_reply *reply, uint8_t step, uint32_t count,
+                                      uint32_t row_max)
 {
     struct step_rows *rows = &reply->steps[step];
-    if (rows->row_count == rows->row_capacity) {
+    ASSERT(count <= row_max - rows->row_count);
+    if (rows->row_count + count > rows->row_capacity) {
         uint32_t capacity = rows->row_capacity ? rows->row_capacity * 2 : ROWS_FIRST;
+        if (capacity < rows->row_count + count) capacity = rows->row_count + count;
         if (capacity > row_max) capacity = row_max;
-        ASSERT(capacity > rows->row_count);
         size_t row_size = rows->column_count * sizeof(*rows->values);
         struct value *values = arena_alloc(&reply->arena, capacity * row_size);
         if (!values) return NULL;
@@ -120,7 +122,9 @@ struct value *program_reply_row_more(struct program_reply *reply, uint8_t step, 
         rows->values = values;
         rows->row_capacity = capacity;
     }
-    return rows->values + (size_t)rows->row_count++ * rows->column_count;
+    struct value *values = rows->values + (size_t)rows->row_count * rows->column_count;
+    rows->row_count += count;
+    return values;
 }
 
 enum err program_reply_finish(struct program_reply *reply, enum err err, uint8_t failed_step,

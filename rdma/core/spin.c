@@ -11,6 +11,13 @@
  * also from those that slept: it counts as a gain when it was no longer than a spin, the peer's and
  * our own wake-up.
  *
+ * Where the peer has more to do than that, its answer always comes too late as long as it sleeps in
+ * between, and it sleeps because we are late. So now and then there is a trial: for some waits in a
+ * row we look as long as waits with a sleep in them took lately. The peer then waits for its own
+ * wake-up only, finds that spinning gains, stays awake, and its answers come in time from then on.
+ * A trial that changes nothing makes the next one rarer, and none is made while waits are long
+ * anyway.
+ *
  * The cost is taken from how late a thread is that sleeps until a timer is due: the same way from
  * an interrupt through the scheduler as of a wake-up by a peer, which one thread alone cannot time.
  * (What system calls cost says little about it: an emulated processor makes them in 0.6 us, and
@@ -18,7 +25,8 @@
  *
  * When more threads want to run than there are cores, the peer may be waiting for this very core:
  * then there is no spin at all. The kernel's count is read at most every 100 ms, and only when a
- * spin is being considered. */
+ * spin is being considered; as many threads run for moments only, it takes two counts, 10 ms
+ * apart, to be believed. */
 #include "rdma/core/spin.h"
 
 #include <fcntl.h>
@@ -38,7 +46,13 @@ enum {
     GAIN_ONE = 65536,
     GAIN_STEP = 16,     /* a new wait weighs 1/16 */
     GAIN_MIN_SHARE = 4, /* spin while at least 1/4 of the waits gain */
+    TRIAL_WAITS = 32,
+    TRIAL_NS_MAX = 2 * 1000 * 1000, /* how long to look in a trial; none while waits are longer */
+    SLEPT_STEP = 8,                 /* a new wait weighs 1/8 in their average */
+    TRIAL_GAP_MIN = 16,             /* waits until the next */
+    TRIAL_GAP_MAX = 1024,
     LOAD_INTERVAL_NS = 100 * 1000 * 1000,
+    LOAD_AGAIN_NS = 10 * 1000 * 1000,
 };
 
 static uint64_t clock_ns(void)
@@ -79,7 +93,11 @@ static uint64_t cost_measure(void)
 
 void spin_init(struct spin *spin, enum port_spin mode)
 {
-    *spin = (struct spin){.mode = mode, .gain = GAIN_ONE / 2, .load_fd = -1};
+    *spin = (struct spin){.mode = mode,
+                          .gain = GAIN_ONE / 2,
+                          .trial_gap = TRIAL_GAP_MIN,
+                          .trial_waits = TRIAL_GAP_MIN,
+                          .load_fd = -1};
     if (mode != PORT_SPIN_ADAPTIVE) return;
     spin->cost_ns = cost_measure();
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -93,6 +111,20 @@ void spin_fini(struct spin *spin)
     spin->load_fd = -1;
 }
 
+static void trial_count(struct spin *spin, uint64_t waited)
+{
+    bool gains = spin->gain >= GAIN_ONE / GAIN_MIN_SHARE;
+    if (spin->trial_left) {
+        spin->trial_left = waited > 2 * TRIAL_NS_MAX ? 0 : spin->trial_left - 1;
+        if (spin->trial_left) return;
+        spin->trial_waits = 0;
+        spin->trial_gap = gains ? TRIAL_GAP_MIN : spin->trial_gap * 2;
+        if (spin->trial_gap > TRIAL_GAP_MAX) spin->trial_gap = TRIAL_GAP_MAX;
+    } else if (!gains && spin->slept_ns <= TRIAL_NS_MAX) {
+        if (++spin->trial_waits >= spin->trial_gap) spin->trial_left = TRIAL_WAITS;
+    }
+}
+
 void spin_found(struct spin *spin, uint64_t now_ns)
 {
     if (!spin->idle_ns) return;
@@ -100,6 +132,12 @@ void spin_found(struct spin *spin, uint64_t now_ns)
     spin->idle_ns = 0;
     spin->gain -= spin->gain / GAIN_STEP;
     if (waited <= (SPIN_COSTS + 2) * spin->cost_ns) spin->gain += GAIN_ONE / GAIN_STEP;
+    if (waited > spin->budget_ns) {
+        uint64_t counted = waited < 4 * TRIAL_NS_MAX ? waited : 4 * TRIAL_NS_MAX;
+        spin->slept_ns += counted / SLEPT_STEP;
+        spin->slept_ns -= spin->slept_ns / SLEPT_STEP;
+    }
+    trial_count(spin, waited);
 }
 
 /* The fourth field of /proc/loadavg is RUNNABLE/ALL, this thread included. */
@@ -117,14 +155,26 @@ static bool load_is_crowded(const struct spin *spin)
     return at && strtoul(at, NULL, 10) > spin->cores;
 }
 
+static void load_look(struct spin *spin, uint64_t now_ns)
+{
+    if (spin->load_fd < 0 || now_ns < spin->load_at_ns) return;
+    bool crowded = load_is_crowded(spin);
+    bool again = crowded && !spin->load_was_crowded;
+    spin->crowded = crowded && spin->load_was_crowded;
+    spin->load_was_crowded = crowded;
+    spin->load_at_ns = now_ns + (again ? LOAD_AGAIN_NS : LOAD_INTERVAL_NS);
+}
+
 uint64_t spin_budget_ns(struct spin *spin, uint64_t now_ns)
 {
     if (spin->mode == PORT_SPIN_ALWAYS) return UINT64_MAX;
     if (spin->mode == PORT_SPIN_NEVER) return 0;
-    if (spin->gain < GAIN_ONE / GAIN_MIN_SHARE) return 0;
-    if (spin->load_fd >= 0 && now_ns >= spin->load_at_ns) {
-        spin->crowded = load_is_crowded(spin);
-        spin->load_at_ns = now_ns + LOAD_INTERVAL_NS;
-    }
-    return spin->crowded ? 0 : SPIN_COSTS * spin->cost_ns;
+    spin->budget_ns = 0;
+    if (!spin->trial_left && spin->gain < GAIN_ONE / GAIN_MIN_SHARE) return 0;
+    load_look(spin, now_ns);
+    if (spin->crowded) return 0;
+    spin->budget_ns = SPIN_COSTS * spin->cost_ns;
+    if (spin->trial_left && spin->slept_ns > spin->budget_ns)
+        spin->budget_ns = spin->slept_ns < TRIAL_NS_MAX ? spin->slept_ns : TRIAL_NS_MAX;
+    return spin->budget_ns;
 }

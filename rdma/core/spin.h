@@ -9,12 +9,18 @@
 
 struct spin {
     enum port_spin mode;
-    uint64_t cost_ns;    /* of a sleep and wake-up */
-    uint32_t gain;       /* share of the recent waits that a spin would have shortened, of 65536 */
-    uint64_t idle_ns;    /* when there was nothing left to do; 0: busy */
-    int load_fd;         /* of /proc/loadavg, or -1 */
-    uint64_t load_at_ns; /* when it is to be read again */
-    bool crowded;        /* more threads want to run than there are cores */
+    uint64_t cost_ns;     /* of a sleep and wake-up */
+    uint32_t gain;        /* share of the recent waits that a spin would have shortened, of 65536 */
+    uint64_t idle_ns;     /* when there was nothing left to do; 0: busy */
+    uint64_t budget_ns;   /* what was given last */
+    uint64_t slept_ns;    /* how long waits with a sleep in them took lately */
+    uint32_t trial_left;  /* waits of the trial under way */
+    uint32_t trial_waits; /* since the last one */
+    uint32_t trial_gap;   /* how many it takes */
+    int load_fd;          /* of /proc/loadavg, or -1 */
+    uint64_t load_at_ns;  /* when it is to be read again */
+    bool load_was_crowded; /* when it was last read */
+    bool crowded;          /* more threads want to run than there are cores */
     uint32_t cores;
 };
 

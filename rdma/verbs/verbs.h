@@ -17,7 +17,7 @@
 enum {
     /* Bytes of a batch. Smaller: more completions for a long message; larger: memory that short
      * ones leave unused, and less overlap of copying with sending. */
-    BATCH_CAPACITY = 16 << 10,
+    BATCH_CAPACITY = 8 << 10,
     /* A peer that was built with another one is spoken to with the smaller; it is at least: */
     BATCH_CAPACITY_LEAST = 1 << 10,
     BATCH_CAPACITY_MOST = 1 << 20,

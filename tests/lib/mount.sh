@@ -18,7 +18,7 @@ mkdir -p "$mnt"
 
 mount_end() {
     cd /
-    timeout 30 "$trellis" umount "$mnt" 2>/dev/null || umount -l "$mnt" 2>/dev/null || fusermount3 -uz "$mnt" 2>/dev/null
+    timeout 240 "$trellis" umount "$mnt" 2>/dev/null || umount -l "$mnt" 2>/dev/null || fusermount3 -uz "$mnt" 2>/dev/null
     # What a failed case left mounted below.
     awk -v dir="$work/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r point; do
         umount -l "$point" 2>/dev/null || fusermount3 -uz "$point" 2>/dev/null
@@ -50,7 +50,7 @@ mount_begin() {
         node_begin
         where=(--cluster "$cluster_address" --secret "$store/secret" --data "$work/objects")
     fi
-    timeout 60 "$trellis" mount "${where[@]}" ${mount_options:-} "$mnt" || {
+    timeout 240 "$trellis" mount "${where[@]}" ${mount_options:-} "$mnt" || {
         echo "cannot mount"
         echo "0 passed, 1 failed"
         exit 1
@@ -58,7 +58,7 @@ mount_begin() {
 }
 
 mount_again() {
-    timeout 60 "$trellis" umount "$mnt" && mount_begin
+    timeout 240 "$trellis" umount "$mnt" && mount_begin
 }
 
 check() {

@@ -193,15 +193,21 @@ CASE(names, hard_links_count)
 
 CASE(names, seventy_thousand_links_are_allowed)
 {
+#ifdef __SANITIZE_THREAD__
+    /* All of them are one client's: more would show the thread sanitizer nothing, slowly. */
+    enum { LINKS = 2000 };
+#else
+    enum { LINKS = 70000 };
+#endif
     struct fs_attr attr;
     uint64_t f = make_file(&s, 1, "f");
     uint64_t d = make_dir(&s, 1, "d");
-    for (int i = 0; i < 70000; i++) {
+    for (int i = 0; i < LINKS; i++) {
         char name[16];
         snprintf(name, sizeof(name), "%d", i);
         OK(fs_link(s.c, f, d, name, &attr));
     }
-    cr_assert_eq(attr_of(&s, f).nlink, 70001);
+    cr_assert_eq(attr_of(&s, f).nlink, LINKS + 1);
 }
 
 CASE(names, unlink_reports_its_errors)

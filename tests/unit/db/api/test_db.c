@@ -2,6 +2,7 @@
  * definitions, watches. */
 #include "tests/unit/db/api/fixture.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -372,4 +373,62 @@ Test(db, watches_are_called_until_they_decline)
     fixture_fini(&fx);
     close(pipes[0]);
     close(pipes[1]);
+}
+
+/* Answers each byte of one pipe with one on the other. */
+struct echo {
+    struct db_watch watch;
+    int back_fd;
+};
+
+static bool on_echo(struct db_watch *watch)
+{
+    struct echo *echo = watch->context;
+    char byte;
+    ssize_t got = read(watch->fd, &byte, 1);
+    if (got < 0) return errno == EAGAIN;
+    watch->found++;
+    return write(echo->back_fd, &byte, 1) == 1 && byte != 'q';
+}
+
+Test(db, a_watch_that_spins_misses_nothing)
+{
+    struct fixture fx;
+    int there[2];
+    int back[2];
+    fixture_init(&fx, (struct db_config){.worker_count = 2});
+    cr_assert_eq(pipe2(there, O_NONBLOCK), 0);
+    cr_assert_eq(pipe(back), 0);
+    struct echo echo = {.back_fd = back[1]};
+    echo.watch =
+        (struct db_watch){.fd = there[0], .ready = on_echo, .context = &echo, .spins = true};
+    cr_assert_eq(db_watch(fx.db, 0, &echo.watch), ERR_NONE);
+    for (int i = 0; i < 20000; i++) {
+        /* One after the other, with a pause now and then: found by looking, and by waking up. */
+        if (i % 1000 == 999) sleep_ms(5);
+        char byte = (char)('A' + i % 20);
+        char answer = 0;
+        cr_assert_eq(write(there[1], &byte, 1), 1);
+        cr_assert_eq(read(back[0], &answer, 1), 1);
+        cr_assert_eq(answer, byte);
+    }
+    /* What is done by others meanwhile is not forgotten for it. */
+    struct db_client *client;
+    cr_assert_eq(db_client_create(fx.db, &client), ERR_NONE);
+    cr_assert_eq(write(there[1], "x", 1), 1);
+    cr_assert_eq(db_flush(client), ERR_NONE);
+    db_client_destroy(client);
+    char last[2];
+    cr_assert_eq(read(back[0], last, 1), 1);
+    cr_assert_eq(write(there[1], "q", 1), 1);
+    cr_assert_eq(read(back[0], last, 1), 1);
+    cr_assert_eq(write(there[1], "y", 1), 1);
+    sleep_ms(20);
+    cr_assert_eq(fcntl(back[0], F_SETFL, O_NONBLOCK), 0);
+    cr_assert_lt(read(back[0], last, 1), 0, "it declined");
+    fixture_fini(&fx);
+    for (int i = 0; i < 2; i++) {
+        close(there[i]);
+        close(back[i]);
+    }
 }

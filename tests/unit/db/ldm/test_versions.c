@@ -246,7 +246,7 @@ Test(versions, a_pin_of_one_partition_keeps_nothing_of_the_others)
     cr_assert_eq(partition_create(fx.store.ldm, 6, &other_partition), ERR_NONE);
     cr_assert_eq(partition_set_catalog(other_partition, fx.store.catalog), ERR_NONE);
     struct fragment *other = partition_fragment(other_partition, 3);
-    for (int i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < 2; i++) {
         struct value values[4] = {value_i64(i), value_null(), value_text("old"), value_u64(1)};
         uint32_t row;
         cr_assert_eq(fragment_insert(fx.fragment, fx.changes, values, &row), ERR_NONE);
