@@ -31,10 +31,12 @@ static inline bool buf_reserve(struct buf *buf, size_t size)
     return buf_reserve_slow(buf, size);
 }
 
-/* Appends size bytes and returns where they start, for the caller to fill; NULL on failure. */
+/* Appends size bytes and returns where they start, for the caller to fill; NULL on failure (and
+ * perhaps when size is 0). */
 static inline uint8_t *buf_add(struct buf *buf, size_t size)
 {
     if (!buf_reserve(buf, size)) return NULL;
+    if (!buf->bytes) return NULL; /* nothing was asked for */
     uint8_t *at = buf->bytes + buf->size;
     buf->size += size;
     return at;

@@ -64,6 +64,7 @@ enum err bench_report(struct bench *bench, struct diag *diag);
 enum err bench_restart(struct bench *bench, struct diag *diag);
 enum err bench_scale(struct bench *bench, struct diag *diag);
 enum err bench_misses(struct bench *bench, struct diag *diag);
+bool bench_can_count_misses(void); /* valgrind is installed */
 enum err bench_idle(struct bench *bench, struct diag *diag);
 enum err bench_meta(struct bench *bench, struct diag *diag);
 enum err bench_transport(struct bench *bench, struct diag *diag);

@@ -23,6 +23,7 @@ enum { PROBES = 2000, PER_DIR = 1000, SIZES = 4, EVENTS = 9 };
 static const uint64_t FILES_MAX = 1000000; /* more only when asked for: it takes minutes */
 
 #define PROBE_VARIABLE "TRELLIS_BENCH_PROBE"
+#define VALGRIND "/usr/bin/valgrind"
 
 static const uint64_t directory_sizes[SIZES] = {1000, 10000, 100000, 1000000};
 static const uint64_t store_sizes[SIZES] = {10000, 100000, 1000000, 10000000};
@@ -168,7 +169,7 @@ static enum err watch(const struct bench *bench, const char *dir, const struct b
     (void)snprintf(option, sizeof(option), "--callgrind-out-file=%s", profile);
     (void)snprintf(log, sizeof(log), "--log-file=%s/log", dir);
     if (setenv(PROBE_VARIABLE, what, 1)) return diag_set(diag, ERR_NO_MEMORY, "no memory");
-    const char *const arguments[] = {"/usr/bin/valgrind",
+    const char *const arguments[] = {VALGRIND,
                                      "-q",
                                      log,
                                      "--tool=callgrind",
@@ -258,12 +259,17 @@ static enum err run_series(struct bench *bench, const char *dir, const uint64_t 
     return err;
 }
 
+bool bench_can_count_misses(void)
+{
+    return access(VALGRIND, X_OK) == 0;
+}
+
 enum err bench_misses(struct bench *bench, struct diag *diag)
 {
     const char *what = getenv(PROBE_VARIABLE);
     if (what) return probe_main(what, diag);
-    if (access("/usr/bin/valgrind", X_OK))
-        return diag_set(diag, ERR_NOT_FOUND, "needs valgrind, which is not installed");
+    if (!bench_can_count_misses())
+        return diag_set(diag, ERR_NOT_FOUND, "needs " VALGRIND ": install the package valgrind");
     enum err err = ERR_NONE;
     for (int series = 0; !err && series < 2; series++) {
         char *dir = bench_temp_dir(diag);

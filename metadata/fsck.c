@@ -159,9 +159,10 @@ static void report(struct reporter *reporter, const char *what, const char *row,
 static void report_rows(struct reporter *reporter, const char *what, const struct buf *rows,
                         const struct buf *others)
 {
+    if (!rows->size) return;
     const char *at = (const char *)rows->bytes;
     const char *end = at + rows->size;
-    while (at && at < end) {
+    while (at < end) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         int size = (int)(newline - at);
         if (!others || !others->bytes || !memmem(others->bytes, others->size, at, (size_t)size + 1))

@@ -142,6 +142,8 @@ void collect_catalog(struct worker *worker)
     worker->has_ttl = false;
     for (uint32_t i = 0; i < worker->catalog->table_count; i++)
         worker->has_ttl |= worker->catalog->tables[i]->ttl_seconds != 0;
+    /* The turn has begun without a look at the clock, and may have more to do. */
+    if (worker->has_ttl) ldm_set_now(worker->ldm, worker_realtime(worker));
     if (worker->has_ttl && !worker->collector_timer.armed)
         worker_timer_arm(worker, &worker->collector_timer,
                          worker_monotonic_ns(worker) + collect_interval_ns);

@@ -83,7 +83,7 @@ static void add_column(struct vector *to, uint32_t at, const struct vector *from
             if (value.kind == KIND_STR) {
                 if (value.size) memcpy(*text, value.bytes, value.size);
                 value.bytes = *text;
-                *text += value.size;
+                if (value.size) *text += value.size; /* there may be no text at all */
             }
             vector_set(to, at + i, value);
         }

@@ -308,7 +308,8 @@ Test(db, expired_rows_vanish_and_are_purged)
     program_begin(&fx.program);
     program_section(&fx.program, 3);
     program_read(&fx.program, session, &key, ERR_NOT_FOUND);
-    cr_assert_eq(db_run(fx.client, &fx.program, &fx.reply), ERR_NOT_FOUND);
+    enum err err = db_run(fx.client, &fx.program, &fx.reply);
+    cr_assert_eq(err, ERR_NOT_FOUND, "%s", err_text(err));
     bool purged = false;
     for (int i = 0; i < 100 && !purged; i++) {
         sleep_ms(50);
