@@ -147,6 +147,7 @@ struct sink {
     uint64_t sent;      /* groups, or sorted rows */
     uint16_t aggregate; /* whose distinct values are being sent */
     uint32_t sent_distinct;
+    uint32_t piece; /* rows of the last message of groups or distinct values; 0: none yet */
 };
 
 struct query_exec {

@@ -2,8 +2,8 @@
  * rows.
  *
  * With an aggregation, nothing is sent before everything is done; then come the groups with the
- * aggregates' states, a thousand at a time, and after them the values of each COUNT(DISTINCT …)
- * with their keys.
+ * aggregates' states, up to a thousand at a time, and after them the values of each COUNT(DISTINCT
+ * …) with their keys.
  *
  * Without one, rows are sent as they come, as credit allows. DISTINCT drops the rows that this
  * worker has sent already; ORDER BY with LIMIT keeps the first of this worker's rows and sends
@@ -19,6 +19,8 @@
 /* Of more rows than this the coordinator does all the sorting: heaps on workers would take long
  * steps. */
 enum { SORTED_ROWS_MAX = 1 << 16 };
+/* Of groups and distinct values, into the first message that is tried. */
+enum { PIECE_ROWS_FIRST = 128 };
 
 /* ---- creation ---- */
 
@@ -310,18 +312,27 @@ static void encode_groups(struct query_exec *exec, uint32_t first, uint32_t coun
         aggregate_encode(&sink->aggregates[i], sink->table.rows, first, count, &exec->buf);
 }
 
+/* How many of what is left to try to put into the next message: twice what fitted into the last, so
+ * that long values are not encoded over and over, nor a thousand of them at once. */
+static uint32_t piece_rows(const struct sink *sink, uint64_t left)
+{
+    uint32_t most = sink->piece ? 2 * sink->piece : PIECE_ROWS_FIRST;
+    if (most > QUERY_VECTOR_ROWS) most = QUERY_VECTOR_ROWS;
+    return left < most ? (uint32_t)left : most;
+}
+
 /* As many groups as make a message of a good size. */
 static enum step_result send_groups(struct query_exec *exec)
 {
     struct sink *sink = &exec->sink;
-    uint64_t left = sink->table.count - sink->sent;
-    uint32_t count = left < QUERY_VECTOR_ROWS ? (uint32_t)left : QUERY_VECTOR_ROWS;
+    uint32_t count = piece_rows(sink, sink->table.count - sink->sent);
     encode_groups(exec, (uint32_t)sink->sent, count);
     while (count > 1 && exec->buf.size > QUERY_MESSAGE_SIZE) {
         count /= 2;
         encode_groups(exec, (uint32_t)sink->sent, count);
     }
     sink->sent += count;
+    sink->piece = count;
     return exec_rows_send(exec);
 }
 
@@ -377,8 +388,7 @@ static enum step_result send_distinct(struct query_exec *exec)
 {
     struct sink *sink = &exec->sink;
     const struct distinct_set *set = sink->aggregates[sink->aggregate].distinct;
-    uint32_t left = set->count - sink->sent_distinct;
-    uint32_t count = left < QUERY_VECTOR_ROWS ? left : QUERY_VECTOR_ROWS;
+    uint32_t count = piece_rows(sink, set->count - sink->sent_distinct);
     for (;;) {
         exec_rows_begin(exec, QUERY_ROWS_DISTINCT);
         buf_put_u16(&exec->buf, sink->aggregate);
@@ -391,6 +401,7 @@ static enum step_result send_distinct(struct query_exec *exec)
         count /= 2;
     }
     sink->sent_distinct += count;
+    sink->piece = count;
     return exec_rows_send(exec);
 }
 

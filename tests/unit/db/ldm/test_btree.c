@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "db/ldm/btree.h"
+#include "tests/unit/sanitized.h"
 
 /* ---- allocation failures: the linker sends the library's malloc here ---- */
 
@@ -782,7 +783,7 @@ Test(btree, stays_as_it_was_when_memory_runs_out)
 
 /* ---- large trees: several inner levels ---- */
 
-enum { LARGE_COUNT = 60000 };
+enum { LARGE_COUNT = SANITIZED ? 20000 : 60000 };
 
 /* Keys by row: 20 bytes of which the first 8 are a number, so that leaves are many and order is
  * known. */

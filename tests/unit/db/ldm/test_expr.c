@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "db/ldm/expr.h"
 #include "db/ldm/expr_ops.h"
+#include "tests/unit/sanitized.h"
 
 static struct arena arena;
 
@@ -231,7 +232,7 @@ Test(expr_eval, decimal_division_keeps_four_more_digits_and_rounds_half_away)
 Test(expr_eval, decimal_division_agrees_with_exact_arithmetic)
 {
     uint64_t random = 7;
-    for (uint32_t i = 0; i < 20000; i++) {
+    for (uint32_t i = 0; i < (SANITIZED ? 4000 : 20000); i++) {
         random = hash_u64(random + i);
         uint32_t a_scale = (uint32_t)(random % 10);
         uint32_t b_scale = (uint32_t)(random >> 8) % 6;
@@ -555,7 +556,7 @@ Test(expr_eval, casts_to_text_read_back)
     CAST(F(100000), KIND_STR, 0, S("100000"));
     CAST(S("same"), KIND_STR, 0, S("same"));
     uint64_t random = 3;
-    for (uint32_t i = 0; i < 20000; i++) {
+    for (uint32_t i = 0; i < (SANITIZED ? 4000 : 20000); i++) {
         random = hash_u64(random + i);
         double f;
         memcpy(&f, &random, sizeof f);
@@ -634,7 +635,7 @@ static bool like_slow(const char *text, const char *pattern)
 Test(expr_eval, like_agrees_with_its_definition)
 {
     uint64_t random = 5;
-    for (uint32_t i = 0; i < 100000; i++) {
+    for (uint32_t i = 0; i < (SANITIZED ? 20000 : 100000); i++) {
         char text[12] = {0};
         char pattern[9] = {0};
         random = hash_u64(random + i);
@@ -894,7 +895,7 @@ Test(expr_eval, random_expressions_end)
     uint64_t ran = 0;
     struct buf buf;
     buf_init(&buf);
-    for (uint32_t round = 0; round < 60000; round++) {
+    for (uint32_t round = 0; round < (SANITIZED ? 15000 : 60000); round++) {
         struct expr_builder builder;
         struct expr expr;
         expr_begin(&builder, &arena);
@@ -951,6 +952,6 @@ Test(expr_eval, random_expressions_end)
         }
         arena_reset(&arena);
     }
-    cr_assert_gt(ran, 100000);
+    cr_assert_gt(ran, SANITIZED ? 25000 : 100000);
     buf_fini(&buf);
 }

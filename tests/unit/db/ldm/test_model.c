@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "tests/unit/db/ldm/faults.h"
 #include "tests/unit/db/ldm/storage.h"
+#include "tests/unit/sanitized.h"
 
 enum { TABLES = 3, COLUMNS_MAX = 8, TRANSACTIONS = 3, PINS_MAX = 4, KEYS_MAX = 2500 };
 
@@ -854,20 +855,20 @@ static void run(uint64_t seed, uint32_t key_count, uint32_t steps, uint32_t chec
 
 Test(model, few_rows_changed_over_and_over)
 {
-    for (uint64_t seed = 1; seed <= 20; seed++)
+    for (uint64_t seed = 1; seed <= (SANITIZED ? 8 : 20); seed++)
         run(seed, 12, 3000, 50, false);
 }
 
 Test(model, many_rows_on_several_pages)
 {
-    for (uint64_t seed = 100; seed <= 102; seed++)
+    for (uint64_t seed = 100; seed <= (SANITIZED ? 100 : 102); seed++)
         run(seed, KEYS_MAX, 20000, 2000, false);
 }
 
 Test(model, failed_allocations_change_nothing)
 {
-    for (uint64_t seed = 200; seed <= 215; seed++)
+    for (uint64_t seed = 200; seed <= (SANITIZED ? 204 : 215); seed++)
         run(seed, 12, 3000, 50, true);
-    for (uint64_t seed = 216; seed <= 217; seed++)
+    for (uint64_t seed = 216; seed <= (SANITIZED ? 216 : 217); seed++)
         run(seed, KEYS_MAX, 15000, 1000, true);
 }

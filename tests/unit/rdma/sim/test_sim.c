@@ -4,7 +4,7 @@
  * sent on it, in order and undamaged; memory of messages is given back; a closed link stays closed;
  * and after everything is healed every link that should be up comes up and carries traffic.
  *
- * TRELLIS_TEST_SEEDS says how many seeds (tests/sim runs 2,000), TRELLIS_TEST_SEED runs one, with
+ * TRELLIS_TEST_SEEDS says how many seeds (tests/sim runs 600), TRELLIS_TEST_SEED runs one, with
  * its story on stderr. */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "rdma/port.h"
 #include "rdma/sim.h"
+#include "tests/unit/sanitized.h"
 
 enum { NODES = 4, LINKS_PER_NODE = 3, CONNECTIONS_MAX = 16384 };
 
@@ -361,11 +362,7 @@ static uint64_t setting(const char *name, uint64_t otherwise)
     return text ? strtoull(text, NULL, 10) : otherwise;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SEEDS = 50 };
-#else
-enum { SEEDS = 300 };
-#endif
+enum { SEEDS = SANITIZED ? 25 : 100 };
 
 Test(sim_net, links_keep_their_promises_under_random_faults)
 {
