@@ -10,7 +10,9 @@
  *
  * Between two looks the loop offers its core to others. When it comes back so late that a wake-up
  * would have been quicker, the core is wanted by those who have nothing to do with us, and the spin
- * counts as failed even when a request is there. */
+ * counts as failed even when a request is there. And when more threads want to run than there are
+ * cores there is no spin: a thread that only ever looks has used up what the scheduler grants it,
+ * and waits behind the others when its request comes, while one that slept is run at once. */
 #include "db/node/watch_spin.h"
 
 enum { CREDIT_MAX = 64, FAILURE_COST = 8 };
@@ -21,7 +23,7 @@ static const uint64_t pause_ns_max = 128 * 1000 * 1000;
 
 void watch_spin_init(struct watch_spin *spin)
 {
-    *spin = (struct watch_spin){.pause_ns = pause_ns_min};
+    *spin = (struct watch_spin){.pause_ns = pause_ns_min, .crowd = {.fd = -1}};
 }
 
 static void failed(struct watch_spin *spin, uint64_t now_ns)
@@ -50,7 +52,7 @@ bool watch_spin_again(struct watch_spin *spin, uint64_t now_ns)
 {
     if (!spin->armed) return false;
     if (!spin->begin_ns) {
-        if (now_ns < spin->until_ns) return false;
+        if (now_ns < spin->until_ns || crowd_is_there(&spin->crowd, now_ns)) return false;
         spin->begin_ns = now_ns;
         return true;
     }

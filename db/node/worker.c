@@ -590,6 +590,7 @@ static void last_answers(struct worker *worker)
 static void *worker_main(void *context)
 {
     struct worker *worker = context;
+    crowd_init(&worker->spin.crowd);
     while (!may_end(worker)) {
         bool busy = worker_turn(worker);
         busy |= run_posts(worker);
@@ -612,6 +613,7 @@ static void *worker_main(void *context)
         run_watches(worker, timeout_ms);
     }
     last_answers(worker);
+    crowd_fini(&worker->spin.crowd);
     return NULL;
 }
 

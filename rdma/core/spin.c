@@ -24,15 +24,10 @@
  * wakes up in 100.)
  *
  * When more threads want to run than there are cores, the peer may be waiting for this very core:
- * then there is no spin at all. The kernel's count is read at most every 100 ms, and only when a
- * spin is being considered; as many threads run for moments only, it takes two counts, 10 ms
- * apart, to be believed. */
+ * then there is no spin at all. */
 #include "rdma/core/spin.h"
 
-#include <fcntl.h>
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -51,8 +46,6 @@ enum {
     SLEPT_STEP = 8,                 /* a new wait weighs 1/8 in their average */
     TRIAL_GAP_MIN = 16,             /* waits until the next */
     TRIAL_GAP_MAX = 1024,
-    LOAD_INTERVAL_NS = 100 * 1000 * 1000,
-    LOAD_AGAIN_NS = 10 * 1000 * 1000,
 };
 
 static uint64_t clock_ns(void)
@@ -97,18 +90,15 @@ void spin_init(struct spin *spin, enum port_spin mode)
                           .gain = GAIN_ONE / 2,
                           .trial_gap = TRIAL_GAP_MIN,
                           .trial_waits = TRIAL_GAP_MIN,
-                          .load_fd = -1};
+                          .crowd = {.fd = -1}};
     if (mode != PORT_SPIN_ADAPTIVE) return;
     spin->cost_ns = cost_measure();
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    spin->cores = cores > 0 ? (uint32_t)cores : 1;
-    spin->load_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+    crowd_init(&spin->crowd);
 }
 
 void spin_fini(struct spin *spin)
 {
-    if (spin->load_fd >= 0) close(spin->load_fd);
-    spin->load_fd = -1;
+    crowd_fini(&spin->crowd);
 }
 
 static void trial_count(struct spin *spin, uint64_t waited)
@@ -140,39 +130,13 @@ void spin_found(struct spin *spin, uint64_t now_ns)
     trial_count(spin, waited);
 }
 
-/* The fourth field of /proc/loadavg is RUNNABLE/ALL, this thread included. */
-static bool load_is_crowded(const struct spin *spin)
-{
-    char text[128];
-    ssize_t size = pread(spin->load_fd, text, sizeof(text) - 1, 0);
-    if (size <= 0) return false;
-    text[size] = '\0';
-    const char *at = text;
-    for (unsigned field = 0; at && field < 3; field++) {
-        at = strchr(at, ' ');
-        if (at) at++;
-    }
-    return at && strtoul(at, NULL, 10) > spin->cores;
-}
-
-static void load_look(struct spin *spin, uint64_t now_ns)
-{
-    if (spin->load_fd < 0 || now_ns < spin->load_at_ns) return;
-    bool crowded = load_is_crowded(spin);
-    bool again = crowded && !spin->load_was_crowded;
-    spin->crowded = crowded && spin->load_was_crowded;
-    spin->load_was_crowded = crowded;
-    spin->load_at_ns = now_ns + (again ? LOAD_AGAIN_NS : LOAD_INTERVAL_NS);
-}
-
 uint64_t spin_budget_ns(struct spin *spin, uint64_t now_ns)
 {
     if (spin->mode == PORT_SPIN_ALWAYS) return UINT64_MAX;
     if (spin->mode == PORT_SPIN_NEVER) return 0;
     spin->budget_ns = 0;
     if (!spin->trial_left && spin->gain < GAIN_ONE / GAIN_MIN_SHARE) return 0;
-    load_look(spin, now_ns);
-    if (spin->crowded) return 0;
+    if (crowd_is_there(&spin->crowd, now_ns)) return 0;
     spin->budget_ns = SPIN_COSTS * spin->cost_ns;
     if (spin->trial_left && spin->slept_ns > spin->budget_ns)
         spin->budget_ns = spin->slept_ns < TRIAL_NS_MAX ? spin->slept_ns : TRIAL_NS_MAX;

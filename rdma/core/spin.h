@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/crowd.h"
 #include "rdma/port.h"
 
 struct spin {
@@ -17,11 +18,7 @@ struct spin {
     uint32_t trial_left;  /* waits of the trial under way */
     uint32_t trial_waits; /* since the last one */
     uint32_t trial_gap;   /* how many it takes */
-    int load_fd;          /* of /proc/loadavg, or -1 */
-    uint64_t load_at_ns;  /* when it is to be read again */
-    bool load_was_crowded; /* when it was last read */
-    bool crowded;          /* more threads want to run than there are cores */
-    uint32_t cores;
+    struct crowd crowd;
 };
 
 void spin_init(struct spin *spin, enum port_spin mode);
