@@ -6,8 +6,9 @@
  *
  * Messages arrive whole, once and in the order of link_send, as long as the link is up. When a link
  * goes down, what was sent and not answered may or may not have arrived: the layer above decides
- * what that means. A link made by port_connect comes up again by itself, with back-off; one that
- * was accepted is gone when it is down.
+ * what that means. A peer that closes the link says how much it took (link_taken). A link made by
+ * port_connect comes up again by itself, with back-off; one that was accepted is gone when it is
+ * down.
  *
  * Life of a turn:      port_poll: callbacks with what has arrived, due timers
  *                      … link_send …, any number: appends to the link's open batch
@@ -134,6 +135,12 @@ struct link_piece {
  * already (the peer is slow). ERR_TOO_BIG, ERR_NO_MEMORY. After any error nothing of the message is
  * sent. */
 MUST_USE enum err link_send(struct link *link, const struct link_piece *pieces, unsigned count);
+/* The number of the message that link_send took last over this connection: the first has 1; 0:
+ * there was none yet. */
+uint64_t link_sent(const struct link *link);
+/* Within `down`: messages up to this number were handed to the peer's owner and those after it
+ * never will be, by the peer's own words when it closed the link. UINT64_MAX: it did not say. */
+uint64_t link_taken(const struct link *link);
 /* Posts what is open, on all links. */
 void port_flush(struct port *port);
 

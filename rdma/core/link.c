@@ -56,6 +56,7 @@ struct link *link_create(struct port *port, struct backend *backend, bool accept
     link->number = ++port->last_number;
     link->backoff_ms = BACKOFF_MS_MIN;
     link->deadline_ns = UINT64_MAX;
+    link->peer_taken = UINT64_MAX;
     link_send_reset(link);
     link->previous = port->links_last;
     if (port->links_last)
@@ -177,6 +178,9 @@ void link_came_up(struct link *link, const struct offer *peer_offer)
     link->window = peer_offer->credits;
     link->credits = 0;
     link->owed = 0;
+    link->sent_count = 0;
+    link->taken_count = 0;
+    link->peer_taken = UINT64_MAX;
     link->receive_left = config->link_credits;
     link->owed_alone = (config->link_credits + 1) / 2;
     link->state = LINK_UP;
@@ -467,6 +471,16 @@ const uint8_t *link_hello(const struct link *link, uint8_t *ret_size)
 {
     *ret_size = (uint8_t)link->peer_offer.hello_size;
     return link->peer_offer.hello;
+}
+
+uint64_t link_sent(const struct link *link)
+{
+    return link->sent_count;
+}
+
+uint64_t link_taken(const struct link *link)
+{
+    return link->peer_taken;
 }
 
 uint64_t link_number(const struct link *link)

@@ -60,6 +60,29 @@ LINK_TEST(a_link_comes_up_again_after_its_peer_restarted)
     world_fini(&world);
 }
 
+LINK_TEST(a_peer_that_closes_says_how_much_it_took)
+{
+    struct world world;
+    world_init(&world, backend);
+    struct endpoint *a, *b;
+    struct flow *at_a = world_pair(&world, &a, &b);
+    struct link *link = at_a->link;
+    cr_assert_eq(link_sent(link), 0);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(flow_send(at_a), ERR_NONE);
+    UNTIL(&world, b->received == 3);
+    b->paused = true;
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(flow_send(at_a), ERR_NONE);
+    cr_assert_eq(link_sent(link), 5);
+    turn_for_ms(&world, 20);
+    endpoint_stop(b);
+    UNTIL(&world, a->downs == 1);
+    cr_assert_eq(link_taken(link), 3);
+    cr_assert_eq(b->received, 3);
+    world_fini(&world);
+}
+
 LINK_TEST(a_link_asked_for_once_ends_with_its_first_connection)
 {
     struct world world;
