@@ -301,6 +301,15 @@ Test(remote_kill, a_stop_in_order_leaves_no_outcome_unknown, .timeout = 120)
     end_servers(LINK_SHM, (struct db_config){.worker_count = 2, .partition_count = 8}, 8, true);
 }
 
+Test(remote_kill, a_stop_in_order_answers_what_waits_for_the_disk, .timeout = 120)
+{
+    struct db_config config = {.partition_count = 8, .flush_policy = DB_FLUSH_ALWAYS};
+    config.worker_count = 1;
+    end_servers(LINK_TCP, config, 12, true);
+    config.worker_count = 2;
+    end_servers(LINK_SHM, config, 12, true);
+}
+
 /* ---- clients die ---- */
 
 Test(remote_kill, killed_clients_leave_nothing_done_twice_or_open, .timeout = 120)
