@@ -98,8 +98,9 @@ struct port_config {
 /* ERR_NO_MEMORY, ERR_BUSY (no descriptors left). */
 MUST_USE enum err port_create(const struct port_config *config, struct port **ret_port,
                               struct diag *diag);
-/* Closes every link (what was flushed is given to the back end, `down` is not called) and frees
- * everything. NULL is allowed. */
+/* Closes every link as link_close does, waits until what was sent has left (a second at most; in
+ * simulated time not at all) and frees everything. No callback is made but `release`. NULL is
+ * allowed. */
 void port_destroy(struct port *port);
 
 /* Accepts links at the address; several are allowed. ERR_INVALID, ERR_IN_USE, ERR_DENIED, ERR_IO,

@@ -20,9 +20,8 @@
 enum {
     BACKOFF_MS_MIN = 10,
     STEADY_MS = 1000, /* a link that was up for so long starts its back-off afresh */
-    DRAIN_MS = 1000,
-    PINGS = 3,       /* in the time after which a silent peer is lost */
-    SLACK_SHARE = 4, /* pings due within a quarter of their interval go together */
+    PINGS = 3,        /* in the time after which a silent peer is lost */
+    SLACK_SHARE = 4,  /* pings due within a quarter of their interval go together */
 };
 
 static uint64_t ms_as_ns(uint64_t ms)
@@ -151,7 +150,7 @@ struct link *core_accept(struct backend *backend, struct backend_link *backend_l
 {
     const struct backend_head *head = (const struct backend_head *)backend;
     struct port *port = head->port;
-    struct link *link = link_create(port, backend, true, peer_text);
+    struct link *link = port->closing ? NULL : link_create(port, backend, true, peer_text);
     if (!link) {
         port->stats.refused++;
         return NULL;
@@ -318,6 +317,8 @@ void link_close(struct link *link)
 {
     struct port *port = link->port;
     ASSERT(!link->closed);
+    /* Outside of a turn the clock may be old, and the second too short. */
+    port_time_coarse(port);
     link->closed = true;
     link->context = NULL;
     link->tell = false;
@@ -333,7 +334,7 @@ void link_close(struct link *link)
         return;
     }
     link->state = LINK_DRAINING;
-    link->deadline_ns = port->now_ns + ms_as_ns(DRAIN_MS);
+    link->deadline_ns = port->now_ns + ms_as_ns(LINK_DRAIN_MS);
     port_timer_at(port, link->deadline_ns);
     link_mark_dirty(link);
 }
@@ -341,16 +342,17 @@ void link_close(struct link *link)
 static void link_settle(struct link *link)
 {
     struct port *port = link->port;
+    /* Both callbacks may close it: it is freed below. */
+    port->settling = link;
     backend_close(link);
     link_send_reset(link);
     link_receive_reset(link);
     if (link->tell && !link->closed) {
         link->tell = false;
-        port->settling = link;
         port->callbacks++;
         port->config.events->down(port->config.context, link, &link->reason);
-        port->settling = NULL;
     }
+    port->settling = NULL;
     if (link->accepted || link->closed) link_destroy(link);
 }
 

@@ -101,7 +101,10 @@ struct backend_slot {
     bool armed;
 };
 
-enum { PORT_EVENTS_MAX = 64 };
+enum {
+    PORT_EVENTS_MAX = 64,
+    LINK_DRAIN_MS = 1000, /* how long a closed link's queue may take to leave */
+};
 
 struct port {
     struct port_config config;
@@ -125,6 +128,7 @@ struct port {
     bool time_is_fine; /* now_ns was read right before this turn */
     bool polling;      /* in a turn: links are ended at its end */
     bool asleep;
+    bool closing; /* in port_destroy */
 
     struct link *links, *links_last;
     struct link *dirty;

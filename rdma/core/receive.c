@@ -58,6 +58,10 @@ static bool fragment_take(struct link *link, const struct fragment *fragment)
             link_fail(link, ERR_NO_MEMORY, "no memory for a message of %u bytes", fragment->total);
             return false;
         }
+        if (link->state != LINK_UP) { /* its owner has closed it from within alloc */
+            port->config.events->release(port->config.context, link, message);
+            return false;
+        }
         memcpy(message, fragment->bytes, fragment->size);
         if (fragment->size == fragment->total) {
             message_give(link, message, fragment->total);
