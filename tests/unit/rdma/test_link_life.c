@@ -125,6 +125,35 @@ LINK_TEST_REAL(what_waits_for_credits_leaves_before_a_port_ends)
     world_fini(&world);
 }
 
+LINK_TEST(what_a_peer_left_is_taken_whatever_credits_each_side_gave)
+{
+    for (int few_at_a = 0; few_at_a < 2; few_at_a++) {
+        enum { BATCHES = 40 };
+        struct world world;
+        struct endpoint *a, *b;
+        two(&world, backend, &a, &b);
+        a->config.link_credits = few_at_a ? 2 : 64;
+        b->config.link_credits = few_at_a ? 64 : 2;
+        start(a, b);
+        struct flow *at_a = endpoint_connect(a, b, NULL);
+        UNTIL(&world, at_a->link && endpoint_up_count(b));
+        struct endpoint *from = few_at_a ? a : b, *to = few_at_a ? b : a;
+        struct flow *flow = few_at_a ? at_a : endpoint_flow(b);
+        to->paused = true;
+        for (int i = 0; i < BATCHES; i++) {
+            cr_assert_eq(flow_send(flow), ERR_NONE);
+            port_flush(from->port);
+        }
+        endpoint_stop(from);
+        turn_for_ms(&world, 20); /* so that the end is seen before what is left */
+        to->paused = false;
+        UNTIL(&world, to->downs == 1);
+        cr_assert_eq(to->received, BATCHES);
+        cr_assert_eq(to->last_down.err, ERR_CLOSED, "%s", to->last_down.text);
+        world_fini(&world);
+    }
+}
+
 static struct link *link_to_close;
 
 static void *alloc_and_close(void *context, struct link *link, uint32_t size)
