@@ -6,8 +6,9 @@
  *
  * Messages arrive whole, once and in the order of link_send, as long as the link is up. When a link
  * goes down, what was sent and not answered may or may not have arrived: the layer above decides
- * what that means. A link made by port_connect comes up again by itself, with back-off; one that
- * was accepted is gone when it is down.
+ * what that means. A peer that closes the link says how much it took (link_taken). A link made by
+ * port_connect comes up again by itself, with back-off; one that was accepted is gone when it is
+ * down.
  *
  * Life of a turn:      port_poll: callbacks with what has arrived, due timers
  *                      … link_send …, any number: appends to the link's open batch
@@ -97,8 +98,9 @@ struct port_config {
 /* ERR_NO_MEMORY, ERR_BUSY (no descriptors left). */
 MUST_USE enum err port_create(const struct port_config *config, struct port **ret_port,
                               struct diag *diag);
-/* Closes every link (what was flushed is given to the back end, `down` is not called) and frees
- * everything. NULL is allowed. */
+/* Closes every link as link_close does, waits until what was sent has left (a second at most; in
+ * simulated time not at all) and frees everything. No callback is made but `release`. NULL is
+ * allowed. */
 void port_destroy(struct port *port);
 
 /* Accepts links at the address; several are allowed. ERR_INVALID, ERR_IN_USE, ERR_DENIED, ERR_IO,
@@ -134,6 +136,12 @@ struct link_piece {
  * already (the peer is slow). ERR_TOO_BIG, ERR_NO_MEMORY. After any error nothing of the message is
  * sent. */
 MUST_USE enum err link_send(struct link *link, const struct link_piece *pieces, unsigned count);
+/* The number of the message that link_send took last over this connection: the first has 1; 0:
+ * there was none yet. */
+uint64_t link_sent(const struct link *link);
+/* Within `down`: messages up to this number were handed to the peer's owner and those after it
+ * never will be, by the peer's own words when it closed the link. UINT64_MAX: it did not say. */
+uint64_t link_taken(const struct link *link);
 /* Posts what is open, on all links. */
 void port_flush(struct port *port);
 

@@ -12,9 +12,10 @@
  *
  * The first signal of a link, SESSION_OPEN, tells the greatest number that may come again, so that
  * a node which has dropped our session knows what it cannot know. A node that is closing refuses
- * with ERR_CLOSED, having done nothing: such a request waits for the node's next life like one that
- * was never sent. What has waited for a link for longer than the remote's timeout is answered here:
- * ERR_TIMEOUT when nothing can have happened, ERR_OUTCOME_UNKNOWN when something may have.
+ * with ERR_CLOSED, having done nothing, and when it closes the link it says how much of it it took:
+ * what was refused or not taken waits for the node's next life like one that was never sent. What
+ * has waited for a link for longer than the remote's timeout is answered here: ERR_TIMEOUT when
+ * nothing can have happened, ERR_OUTCOME_UNKNOWN when something may have.
  *
  * Signals of queries are not kept: their listener learns that a link was lost.
  *
@@ -182,28 +183,11 @@ static void note_commit(struct channel *channel, const struct signal *signal, ui
     if (commit_ts) remote_acknowledged(channel->remote, life, commit_ts);
 }
 
-/* The node is closing and has not begun it: back to those that wait for a link. */
-static void put_back(struct channel *channel, struct client_listener *listener)
-{
-    pthread_mutex_lock(&channel->mutex);
-    struct conn *conn = conn_of(channel, listener);
-    listener->kept_life = 0;
-    if (!conn->refuses && conn->up) conn->down_ns = remote_now(channel->remote);
-    conn->refuses = conn->up;
-    channel->restless = true;
-    pthread_mutex_unlock(&channel->mutex);
-}
-
 static void take(struct channel *channel, struct signal *signal)
 {
     struct client_listener *listener = requests_find(&channel->requests, signal->header.request);
     hlc_observe(&channel->clock, signal->header.clock);
     if (!listener) {
-        signal_destroy(signal);
-        return;
-    }
-    if (listener->kept && signal->header.err == ERR_CLOSED) {
-        put_back(channel, listener);
         signal_destroy(signal);
         return;
     }

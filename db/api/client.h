@@ -31,8 +31,10 @@ struct client_listener {
     struct signal *kept;
     struct client_listener *kept_older;
     struct client_listener *kept_newer;
-    uint64_t kept_life; /* of the node that it was last sent to; 0: it was not yet */
-    uint64_t kept_ns;   /* since when */
+    uint64_t kept_life;   /* of the node that it was last sent to; 0: it was not yet */
+    uint64_t kept_number; /* among the messages of the link that it was last sent over */
+    bool kept_again;      /* that life was sent it before, over another link */
+    uint64_t kept_ns;     /* since when */
 };
 
 /* Gives the listener a fresh request number; what arrives with it goes to the listener until it is

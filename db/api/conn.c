@@ -118,7 +118,9 @@ static enum err transmit(struct conn *conn, struct client_listener *listener)
     enum err err = link_send(conn->link, &piece, 1);
     header->type = type;
     if (err) return err;
+    listener->kept_again = listener->kept_life == conn->life;
     listener->kept_life = conn->life;
+    listener->kept_number = link_sent(conn->link);
     if (listener->request > conn->request_max) conn->request_max = listener->request;
     return ERR_NONE;
 }
@@ -255,12 +257,23 @@ static enum err on_up(void *context, struct link *link)
     return ERR_NONE;
 }
 
+/* The peer has closed the link and said how much of it it took: what it did not take is as if it
+ * had never been sent, but for what an earlier link may have brought to the same life. */
+static void take_back(struct conn *conn, const struct link *link)
+{
+    struct client_listener *listener = conn->oldest;
+    for (; listener && listener != conn->unsent; listener = listener->kept_newer)
+        if (listener->kept_number > link_taken(link) && !listener->kept_again)
+            listener->kept_life = 0;
+}
+
 static void on_down(void *context, struct link *link, const struct diag *reason)
 {
     struct channel *channel = context;
     struct conn *conn = link_context(link);
     uint64_t now = remote_now(channel->remote);
     if (conn->up) {
+        take_back(conn, link);
         channel->lost |= UINT64_C(1) << conn->worker;
         if (!conn->refuses) conn->down_ns = now;
     } else if (channel->remote->address_count > 1 && !conn->retry_ns) {
@@ -316,12 +329,25 @@ void channel_learn(struct remote *remote, struct signal *signal)
     signal_destroy(signal);
 }
 
+/* The node is closing and has not begun the request: back to those that wait for a link. */
+static void put_back(struct conn *conn, uint64_t request)
+{
+    struct client_listener *listener = conn->oldest;
+    while (listener && listener->request != request)
+        listener = listener->kept_newer;
+    if (!listener) return;
+    listener->kept_life = 0;
+    if (!conn->refuses) conn->down_ns = remote_now(conn->channel->remote);
+    conn->refuses = true;
+    conn->channel->restless = true;
+}
+
 /* What is not an answer to us from this worker is dropped: whoever waits is told by the link's end,
  * or by the deadline. */
 static void on_message(void *context, struct link *link, void *message, uint32_t size)
 {
     struct channel *channel = context;
-    const struct conn *conn = link_context(link);
+    struct conn *conn = link_context(link);
     struct signal *signal = CONTAINER_OF(message, struct signal, header);
     const struct signal_header *header = &signal->header;
     if (size < sizeof(*header) || signal_check(header, size) || header->source != conn->worker ||
@@ -331,6 +357,12 @@ static void on_message(void *context, struct link *link, void *message, uint32_t
     }
     if (header->type == SIGNAL_INFO_REPLY && !header->request) {
         channel_learn(channel->remote, signal); /* unasked: the catalog has changed */
+        return;
+    }
+    /* Judged here, while it is this link's: the inbox may be looked at when another is up. */
+    if (header->err == ERR_CLOSED && conn_keeps((uint16_t)(header->type - 1))) {
+        put_back(conn, header->request);
+        signal_destroy(signal);
         return;
     }
     inbox_put(channel, signal);

@@ -210,12 +210,19 @@ static bool type_is_allowed(uint16_t type)
 /* Answers in the signal's block. */
 static void refuse(struct links *links, struct signal *signal, enum err err)
 {
-    bool ddl = signal->header.type == SIGNAL_DDL;
+    bool ddl = signal->header.type == SIGNAL_DDL || signal->header.type == SIGNAL_DDL_AGAIN;
     worker_reply(links->worker, signal, ddl ? SIGNAL_DDL_REPLY : SIGNAL_PROGRAM_REPLY, err, NULL,
                  0);
 }
 
-/* A program or DDL. */
+/* The node is about to end: nothing is begun any more. */
+static bool is_closing(const struct links *links)
+{
+    return atomic_load_explicit(&links->worker->node->closing, memory_order_relaxed);
+}
+
+/* A program or DDL. While the node closes the session is asked all the same: only what it knows to
+ * be undone is refused with ERR_CLOSED, which says so. */
 static void take_change(struct links *links, struct session *session, struct signal *signal)
 {
     struct signal_header *header = &signal->header;
@@ -231,7 +238,10 @@ static void take_change(struct links *links, struct session *session, struct sig
     const struct signal_header *answer;
     switch (session_request(session, header->request, again, &answer)) {
     case SESSION_RUN:
-        worker_dispatch(links->worker, signal);
+        if (is_closing(links))
+            refuse(links, signal, ERR_CLOSED);
+        else
+            worker_dispatch(links->worker, signal);
         return;
     case SESSION_WAIT:
         signal_destroy(signal);
@@ -309,7 +319,11 @@ static void on_message(void *context, struct link *link, void *message, uint32_t
         take_change(links, session, signal);
         return;
     default:
-        worker_dispatch(links->worker, signal);
+        /* Of a closing node the rest is asked again of its next life. */
+        if (is_closing(links))
+            signal_destroy(signal);
+        else
+            worker_dispatch(links->worker, signal);
     }
 }
 
@@ -351,7 +365,7 @@ static enum err on_up(void *context, struct link *link)
     enum err err = greeting_client_decode(hello, size, &greeting);
     if (err) return err;
     if (greeting.worker != links->worker->index) return ERR_INVALID;
-    if (atomic_load(&links->worker->node->closing)) return ERR_CLOSED;
+    if (is_closing(links)) return ERR_CLOSED;
     struct session *session;
     err = session_acquire(&links->sessions, greeting.client, &session);
     if (err) return err;

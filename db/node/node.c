@@ -4,7 +4,8 @@
  * into those partitions; new logs; handlers; then threads. Nothing is served before all of that has
  * succeeded.
  *
- * Stop: new work is refused; what several workers are in the middle of ends (`open` counts it);
+ * Stop: new work is refused; what several workers are in the middle of ends and is answered (`open`
+ * counts it, also answers that wait until their change is durable);
  * threads end when no job of theirs is in flight; then, with no transaction open anywhere, the logs
  * are closed, which makes everything committed durable. A thread that counts itself into `open`
  * looks at `closing` afterwards, and a worker that is told to stop looks at `open` after that, so

@@ -82,7 +82,8 @@ struct node {
     atomic_bool dirty;   /* a log has something that no interval flush covers */
     atomic_int health;   /* enum err of the first failed flush or log */
     atomic_bool closing; /* nothing new is begun any more */
-    atomic_uint open;    /* transactions and catalog changes over several workers under way */
+    atomic_uint open;    /* what a stop waits for: transactions and catalog changes over several
+                            workers, and changes whose answers wait to be durable */
     atomic_int stalled;  /* logs that have no space and are waiting for it */
     atomic_uint_fast64_t checkpoint_ts[PARTITIONS_MAX]; /* of the newest published; 0: none */
 
@@ -152,7 +153,8 @@ MUST_USE enum err node_catalog_publish(struct node *node, struct catalog *catalo
  * thread. */
 void node_fail(struct node *node, enum err err, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* Before something that needs several workers to finish it: false when the node is closing. */
+/* Before something that needs several workers to finish and answer it: false when the node is
+ * closing. */
 bool node_open_begin(struct node *node);
 void node_open_end(struct node *node);
 /* Something failed that only has to be known (a checkpoint). */

@@ -153,14 +153,17 @@ static void reply_durable(struct worker_durable *durable, enum err err)
         worker_answer_program(held->worker, held->signal, held->reply.bytes, held->reply.size,
                               true);
     buf_fini(&held->reply);
+    node_open_end(held->worker->node);
     free(held);
 }
 
+/* The node's end waits for the reply from here on (the caller's node_open_begin). */
 static void reply_when_durable(struct worker *worker, struct signal *signal, uint64_t ts)
 {
     struct durable_reply *held = calloc(1, sizeof(*held));
     if (!held) {
         worker_reply(worker, signal, SIGNAL_PROGRAM_REPLY, ERR_OUTCOME_UNKNOWN, NULL, 0);
+        node_open_end(worker->node);
         return;
     }
     held->worker = worker;
@@ -184,16 +187,21 @@ static void on_program(struct worker *worker, struct signal *signal)
         two_phase_run(worker, signal, &outline);
         return;
     }
+    /* Its reply may be held back; a node that closes waits for that. */
+    bool held = !outline.only_reads && worker->node->config.flush_always;
+    err = ERR_CLOSED;
+    if (held && !node_open_begin(worker->node)) goto refuse;
     buf_clear(&worker->reply);
     uint64_t commit_ts;
     worker_run_program(worker, signal->body, size, &worker->reply, &err, &commit_ts);
+    if (held && commit_ts && !worker->reply.failed) {
+        reply_when_durable(worker, signal, commit_ts);
+        return;
+    }
+    if (held) node_open_end(worker->node);
     if (worker->reply.failed) {
         err = commit_ts ? ERR_OUTCOME_UNKNOWN : ERR_NO_MEMORY;
         goto refuse;
-    }
-    if (commit_ts && worker->node->config.flush_always) {
-        reply_when_durable(worker, signal, commit_ts);
-        return;
     }
     worker_answer_program(worker, signal, worker->reply.bytes, worker->reply.size, commit_ts != 0);
     if (worker->reply.capacity > KEPT_SIZE_MAX) buf_fini(&worker->reply);

@@ -68,6 +68,7 @@ static void transaction_answer(struct transaction *transaction)
                      committed ? ERR_OUTCOME_UNKNOWN : ERR_NO_MEMORY, NULL, 0);
     else
         worker_answer_program(worker, request, reply->bytes, reply->size, committed);
+    node_open_end(worker->node);
     transaction_destroy(transaction);
 }
 
@@ -81,6 +82,7 @@ static void transaction_durable(struct worker_durable *durable, enum err err)
     worker_reply(transaction->worker, transaction->request, SIGNAL_PROGRAM_REPLY,
                  ERR_OUTCOME_UNKNOWN, NULL, 0);
     transaction->request = NULL;
+    node_open_end(transaction->worker->node);
     transaction_destroy(transaction);
 }
 
@@ -91,7 +93,6 @@ static void transaction_done(struct transaction *transaction)
     *transaction_link(worker, core->txn) = transaction->next;
     transaction->next = NULL;
     worker->transaction_count--;
-    node_open_end(worker->node);
     worker->counters.coordinated++;
     if (core->err) worker->counters.coordinated_aborted++;
     if (core->err == ERR_NONE && !core->only_reads && worker->node->config.flush_always) {

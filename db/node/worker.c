@@ -441,9 +441,7 @@ static bool run_timers(struct worker *worker)
 bool worker_turn(struct worker *worker)
 {
     if (worker->has_ttl) ldm_set_now(worker->ldm, worker_realtime(worker));
-    /* A node that closes answers what it has begun, and takes nothing more from outside. */
-    bool closing = atomic_load_explicit(&worker->node->closing, memory_order_relaxed);
-    bool busy = worker->links && !closing && links_poll(worker->links);
+    bool busy = worker->links && links_poll(worker->links);
     busy |= run_signals(worker);
     busy |= run_jobs(worker);
     busy |= run_timers(worker);

@@ -125,7 +125,8 @@ uint32_t core_batch_size_max(const struct link *link);
 
 struct backend_link *link_backend(const struct link *link);
 void link_set_backend(struct link *link, struct backend_link *backend_link);
-uint32_t port_links_max(const struct port *port);
+/* In port_destroy: no link is accepted any more. */
+bool port_is_closing(const struct port *port);
 uint32_t port_link_credits(const struct port *port);
 uint64_t port_registered_bytes_max(const struct port *port);
 const uint8_t *port_secret(const struct port *port); /* for TLS's pre-shared key */

@@ -6,7 +6,7 @@
  *             16 u16 kind
  *             18 u16 credits    given back to whom this is sent
  *             20 u32 count      fragments
- *             24 u64 reserved   0
+ *             24 u64 taken      GOODBYE: messages of its receiver that were handed out; else 0
  *     body     HELLO … REFUSE:  one frame of core/handshake.h
  *              DATA:            fragments, each
  *                                   u32 size, u32 total, the bytes, zeros up to a multiple of 8
@@ -61,8 +61,9 @@ enum err batch_check(const uint8_t *bytes, uint32_t size, bool with_check,
         LOADED(words[i]);
     struct batch_header header;
     memcpy(&header, words, sizeof(header));
-    if (header.size != size || header.reserved) return ERR_BAD_FRAME;
+    if (header.size != size) return ERR_BAD_FRAME;
     if (header.kind < BATCH_HELLO || header.kind > BATCH_KIND_LAST) return ERR_BAD_FRAME;
+    if (header.taken && header.kind != BATCH_GOODBYE) return ERR_BAD_FRAME;
     uint32_t body = size - BATCH_HEADER_SIZE;
     if (header.kind == BATCH_DATA) {
         if (!header.count || header.count > body / (FRAGMENT_HEADER_SIZE + 8)) return ERR_BAD_FRAME;

@@ -28,7 +28,7 @@ struct batch_header {
     uint16_t kind;
     uint16_t credits; /* given back to the receiver */
     uint32_t count;   /* fragments of DATA, else 0 */
-    uint64_t reserved;
+    uint64_t taken;   /* GOODBYE: messages of the receiver that were handed out, else 0 */
 };
 
 enum {

@@ -11,7 +11,7 @@
 #include "rdma/port.h"
 
 enum {
-    HANDSHAKE_VERSION = 1,
+    HANDSHAKE_VERSION = 2, /* of everything that travels on a link */
     HANDSHAKE_NONCE_SIZE = 32,
     HANDSHAKE_PROOF_SIZE = 32,
     /* No batch of the handshake is larger, its header included. */

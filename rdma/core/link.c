@@ -20,9 +20,8 @@
 enum {
     BACKOFF_MS_MIN = 10,
     STEADY_MS = 1000, /* a link that was up for so long starts its back-off afresh */
-    DRAIN_MS = 1000,
-    PINGS = 3,       /* in the time after which a silent peer is lost */
-    SLACK_SHARE = 4, /* pings due within a quarter of their interval go together */
+    PINGS = 3,        /* in the time after which a silent peer is lost */
+    SLACK_SHARE = 4,  /* pings due within a quarter of their interval go together */
 };
 
 static uint64_t ms_as_ns(uint64_t ms)
@@ -56,6 +55,7 @@ struct link *link_create(struct port *port, struct backend *backend, bool accept
     link->number = ++port->last_number;
     link->backoff_ms = BACKOFF_MS_MIN;
     link->deadline_ns = UINT64_MAX;
+    link->peer_taken = UINT64_MAX;
     link_send_reset(link);
     link->previous = port->links_last;
     if (port->links_last)
@@ -150,7 +150,7 @@ struct link *core_accept(struct backend *backend, struct backend_link *backend_l
 {
     const struct backend_head *head = (const struct backend_head *)backend;
     struct port *port = head->port;
-    struct link *link = link_create(port, backend, true, peer_text);
+    struct link *link = port->closing ? NULL : link_create(port, backend, true, peer_text);
     if (!link) {
         port->stats.refused++;
         return NULL;
@@ -177,6 +177,9 @@ void link_came_up(struct link *link, const struct offer *peer_offer)
     link->window = peer_offer->credits;
     link->credits = 0;
     link->owed = 0;
+    link->sent_count = 0;
+    link->taken_count = 0;
+    link->peer_taken = UINT64_MAX;
     link->receive_left = config->link_credits;
     link->owed_alone = (config->link_credits + 1) / 2;
     link->state = LINK_UP;
@@ -314,6 +317,8 @@ void link_close(struct link *link)
 {
     struct port *port = link->port;
     ASSERT(!link->closed);
+    /* Outside of a turn the clock may be old, and the second too short. */
+    port_time_coarse(port);
     link->closed = true;
     link->context = NULL;
     link->tell = false;
@@ -329,7 +334,7 @@ void link_close(struct link *link)
         return;
     }
     link->state = LINK_DRAINING;
-    link->deadline_ns = port->now_ns + ms_as_ns(DRAIN_MS);
+    link->deadline_ns = port->now_ns + ms_as_ns(LINK_DRAIN_MS);
     port_timer_at(port, link->deadline_ns);
     link_mark_dirty(link);
 }
@@ -337,16 +342,17 @@ void link_close(struct link *link)
 static void link_settle(struct link *link)
 {
     struct port *port = link->port;
+    /* Both callbacks may close it: it is freed below. */
+    port->settling = link;
     backend_close(link);
     link_send_reset(link);
     link_receive_reset(link);
     if (link->tell && !link->closed) {
         link->tell = false;
-        port->settling = link;
         port->callbacks++;
         port->config.events->down(port->config.context, link, &link->reason);
-        port->settling = NULL;
     }
+    port->settling = NULL;
     if (link->accepted || link->closed) link_destroy(link);
 }
 
@@ -467,6 +473,16 @@ const uint8_t *link_hello(const struct link *link, uint8_t *ret_size)
 {
     *ret_size = (uint8_t)link->peer_offer.hello_size;
     return link->peer_offer.hello;
+}
+
+uint64_t link_sent(const struct link *link)
+{
+    return link->sent_count;
+}
+
+uint64_t link_taken(const struct link *link)
+{
+    return link->peer_taken;
 }
 
 uint64_t link_number(const struct link *link)

@@ -148,20 +148,46 @@ enum err port_create(const struct port_config *config, struct port **ret_port, s
     return ERR_NONE;
 }
 
+/* As link_close of each that its owner has not closed. What had ended already goes as well, and of
+ * no link `down` is told any more. */
+static void links_close_all(struct port *port)
+{
+    port->closing = true;
+    port->polling = true; /* `release` may close others: nothing is freed under the walk */
+    for (struct link *link = port->links; link; link = link->next)
+        if (!link->closed) link_close(link);
+    port->polling = false;
+    port_settle(port);
+}
+
+static bool has_draining(const struct port *port)
+{
+    const struct link *link = port->links;
+    while (link && link->state != LINK_DRAINING)
+        link = link->next;
+    return link != NULL;
+}
+
+/* Gives turns until the queues of closed links have left, or their second is over. In simulated
+ * time nothing moves while one waits. */
+static void links_drain(struct port *port)
+{
+    enum { WAIT_NS = 2 * 1000 * 1000 };
+    if (port->config.sim || port->config.monotonic_ns) return;
+    uint64_t until = clock_read(CLOCK_MONOTONIC) + (uint64_t)LINK_DRAIN_MS * 1000000u;
+    while (has_draining(port) && clock_read(CLOCK_MONOTONIC) < until)
+        (void)port_wait(port, WAIT_NS);
+}
+
 void port_destroy(struct port *port)
 {
     if (!port) return;
     ASSERT(!port->polling);
-    /* `down` that was due is not told any more. */
-    port->ending = NULL;
-    port->ending_tail = &port->ending;
+    if (port->asleep) port_awake(port, false);
+    links_close_all(port);
+    links_drain(port);
     while (port->links) {
         struct link *link = port->links;
-        if (link->state == LINK_UP) {
-            link_flush(link);
-            if (link_post_control(link, BATCH_GOODBYE, NULL, 0)) link_flush(link);
-        }
-        link->ending = false;
         link->drain = true;
         link_destroy(link);
     }
@@ -391,11 +417,6 @@ void port_stats(const struct port *port, struct port_stats *ret_stats)
     *ret_stats = stats;
 }
 
-uint32_t port_links_max(const struct port *port)
-{
-    return port->config.links_max;
-}
-
 uint32_t port_link_credits(const struct port *port)
 {
     return port->config.link_credits;
@@ -404,6 +425,11 @@ uint32_t port_link_credits(const struct port *port)
 uint64_t port_registered_bytes_max(const struct port *port)
 {
     return port->config.registered_bytes_max;
+}
+
+bool port_is_closing(const struct port *port)
+{
+    return port->closing;
 }
 
 const uint8_t *port_secret(const struct port *port)

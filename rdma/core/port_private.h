@@ -46,12 +46,15 @@ struct link {
     bool dirty; /* in port->dirty: something is open, unflushed or owed */
     struct link *dirty_next;
     uint64_t send_sequence;
-    uint64_t sent_ns; /* when something was posted last */
+    uint64_t sent_ns;    /* when something was posted last */
+    uint64_t sent_count; /* messages of this connection that link_send took */
+    uint64_t peer_taken; /* of those, what the peer's GOODBYE says it took; else UINT64_MAX */
     struct queued *queue, **queue_tail;
     uint64_t queue_bytes;
 
     /* ---- receiving ---- */
     uint64_t receive_sequence;
+    uint64_t taken_count; /* messages of this connection that were handed out */
     uint64_t received_ns;
     uint32_t receive_left; /* DATA and PING batches that the peer may still post */
     uint32_t owed;         /* credits not yet given back; travels alone from owed_alone on */
@@ -98,7 +101,10 @@ struct backend_slot {
     bool armed;
 };
 
-enum { PORT_EVENTS_MAX = 64 };
+enum {
+    PORT_EVENTS_MAX = 64,
+    LINK_DRAIN_MS = 1000, /* how long a closed link's queue may take to leave */
+};
 
 struct port {
     struct port_config config;
@@ -122,6 +128,7 @@ struct port {
     bool time_is_fine; /* now_ns was read right before this turn */
     bool polling;      /* in a turn: links are ended at its end */
     bool asleep;
+    bool closing; /* in port_destroy */
 
     struct link *links, *links_last;
     struct link *dirty;

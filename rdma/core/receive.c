@@ -37,6 +37,7 @@ void link_receive_reset(struct link *link)
 static void message_give(struct link *link, void *message, uint32_t size)
 {
     struct port *port = link->port;
+    link->taken_count++;
     link->stats.messages_received++;
     port->messages++;
     port->callbacks++;
@@ -55,6 +56,10 @@ static bool fragment_take(struct link *link, const struct fragment *fragment)
         uint8_t *message = port->config.events->alloc(port->config.context, link, fragment->total);
         if (!message) {
             link_fail(link, ERR_NO_MEMORY, "no memory for a message of %u bytes", fragment->total);
+            return false;
+        }
+        if (link->state != LINK_UP) { /* its owner has closed it from within alloc */
+            port->config.events->release(port->config.context, link, message);
             return false;
         }
         memcpy(message, fragment->bytes, fragment->size);
@@ -139,6 +144,11 @@ void core_batch(struct link *link, const uint8_t *bytes, uint32_t size)
     }
     if (!credits_take(link, &header)) return;
     if (header.kind == BATCH_GOODBYE) {
+        if (header.taken > link->sent_count) {
+            link_broken(link, "more messages taken than were sent");
+            return;
+        }
+        link->peer_taken = header.taken;
         link_fail(link, ERR_CLOSED, "the peer closed the link");
         return;
     }

@@ -74,6 +74,7 @@ static void batch_post(struct link *link, uint8_t *bytes, uint32_t size, enum ba
         .kind = (uint16_t)kind,
         .credits = (uint16_t)link->owed,
         .count = count,
+        .taken = kind == BATCH_GOODBYE ? link->taken_count : 0,
     };
     link->receive_left += link->owed;
     link->owed = 0;
@@ -239,6 +240,12 @@ static enum err send_long(struct link *link, struct cursor cursor, uint32_t tota
     return ERR_NONE;
 }
 
+static void note_sent(struct link *link)
+{
+    link->sent_count++;
+    link->stats.messages_sent++;
+}
+
 enum err link_send(struct link *link, const struct link_piece *pieces, unsigned count)
 {
     if (link->state != LINK_UP) return ERR_CLOSED;
@@ -256,12 +263,12 @@ enum err link_send(struct link *link, const struct link_piece *pieces, unsigned 
     if (!link->open && !open_begin(link)) goto send_long;
     if (space > link->open_capacity - link->open_size) goto send_long;
     cursor_copy(&cursor, open_append(link, size, size), size);
-    link->stats.messages_sent++;
+    note_sent(link);
     return ERR_NONE;
 
 send_long:;
     enum err err = send_long(link, cursor, size);
-    if (!err) link->stats.messages_sent++;
+    if (!err) note_sent(link);
     return err;
 }
 

@@ -26,7 +26,14 @@
 #include "rdma/shm/shm_private.h"
 
 #define SETUP_MAGIC 0x3130306d68736c74u
-enum { SETUP_VERSION = 1, ACCEPTS_MAX = 16, WAKES_UNREAD_MAX = 32 };
+enum {
+    SETUP_VERSION = 1,
+    ACCEPTS_MAX = 16,
+    WAKES_UNREAD_MAX = 32,
+    /* More than a peer that is gone can have left, whose side gave how many credits whatever: the
+     * last of these is the one too many. */
+    LAST_BATCHES = PORT_LINK_CREDITS_MAX + BATCHES_SPARE + 1,
+};
 
 /* The peer is gone, or never was what it should be; told at the next poll. */
 static void fail(struct backend_link *at, enum err err, const char *text)
@@ -63,7 +70,7 @@ static void take_memory(struct backend_link *at)
         fail(at, err, diag.text);
         return;
     }
-    at->last_batches = setup.credits + BATCHES_SPARE;
+    at->last_batches = LAST_BATCHES;
     ring_producer_init(&at->producer, &at->segment.rings[1]);
     ring_consumer_init(&at->consumer, &at->segment.rings[0]);
     shm_row_add(at);
@@ -238,7 +245,7 @@ static enum err give_memory(struct backend_link *at, struct diag *diag)
         return err;
     }
     at->segment = segment;
-    at->last_batches = setup.credits + BATCHES_SPARE;
+    at->last_batches = LAST_BATCHES;
     ring_producer_init(&at->producer, &at->segment.rings[0]);
     ring_consumer_init(&at->consumer, &at->segment.rings[1]);
     shm_row_add(at);

@@ -13,13 +13,18 @@
  * Closing with `drain`: the link lingers without the core: what was posted is sent, the writing
  * side is shut down, and what still arrives is thrown away until the peer closes or a second has
  * passed. (Closing at once would make the kernel send a reset when unread bytes are there, and the
- * peer could lose the batches that were sent last.) */
+ * peer could lose the batches that were sent last.) When the port ends, it waits for those that
+ * linger until the peers' kernels have acknowledged everything. */
 #include "rdma/tcp/tcp_private.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -152,6 +157,17 @@ static void linger_ready(struct tcp_link *tcp_link)
     if (over || tcp_link->send_errno) tcp_link_destroy(tcp_link);
 }
 
+/* Ends the one that has lingered for longest. */
+static void linger_drop(struct tcp *tcp)
+{
+    struct tcp_link *oldest = NULL;
+    for (struct tcp_link *at = tcp->links; at; at = at->next)
+        if (at->state == TCP_LINGERING &&
+            (!oldest || at->linger_until_ns <= oldest->linger_until_ns))
+            oldest = at;
+    tcp_link_destroy(oldest);
+}
+
 static void linger_start(struct tcp_link *tcp_link)
 {
     struct tcp *tcp = tcp_link->tcp;
@@ -162,13 +178,15 @@ static void linger_start(struct tcp_link *tcp_link)
     tcp_buffer_give(tcp, tcp_link->reserved);
     tcp_link->reserved = NULL;
     tcp_send(tcp_link);
-    if (tcp_link->send_errno || tcp->lingering > LINGERING_MAX) {
+    if (tcp_link->send_errno) {
         tcp_link_destroy(tcp_link);
         return;
     }
     if (!tcp_link->wire) shutdown(tcp_link->fd, SHUT_WR);
     tcp_link->linger_until_ns = port_now_ns(tcp->head.port) + LINGER_NS;
     tcp_timer_at(tcp, tcp_link->linger_until_ns);
+    /* At the end of the port all may linger: nobody else will want their descriptors. */
+    if (tcp->lingering > LINGERING_MAX && !port_is_closing(tcp->head.port)) linger_drop(tcp);
 }
 
 static void tcp_close(struct link *link, bool drain)
@@ -294,9 +312,51 @@ static void tcp_stats(const struct backend *backend, struct port_stats *stats)
 
 /* ---- making and ending ---- */
 
+/* What a lingering link sent last is the peer's, or its kernel's: an end by reset, for what is
+ * unread here, cannot take it back. */
+static bool linger_is_safe(const struct tcp_link *tcp_link)
+{
+    int unacknowledged;
+    return !tcp_link->wire && !ioctl(tcp_link->fd, SIOCOUTQ, &unacknowledged) && !unacknowledged;
+}
+
+static uint64_t linger_clock_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* Serves those that linger, until nothing of any can be lost, or a second has passed. */
+static void linger_all(struct tcp *tcp)
+{
+    enum { WAIT_MS = 2, FIRST_COUNT = 64 };
+    uint64_t until = linger_clock_ns() + LINGER_NS;
+    for (;;) {
+        struct pollfd fds[FIRST_COUNT];
+        nfds_t count = 0;
+        struct tcp_link *next;
+        for (struct tcp_link *at = tcp->links; at; at = next) {
+            next = at->next;
+            if (at->state != TCP_LINGERING) continue;
+            if (linger_is_safe(at)) {
+                tcp_link_destroy(at);
+                continue;
+            }
+            if (count < FIRST_COUNT)
+                fds[count++] = (struct pollfd){
+                    .fd = at->fd, .events = (short)(at->wire ? POLLIN | POLLOUT : POLLIN)};
+            linger_ready(at);
+        }
+        if (!count || linger_clock_ns() >= until) return;
+        (void)poll(fds, count, WAIT_MS); /* an acknowledgement wakes nobody */
+    }
+}
+
 static void tcp_destroy(struct backend *backend)
 {
     struct tcp *tcp = tcp_of(backend);
+    linger_all(tcp);
     while (tcp->links)
         tcp_link_destroy(tcp->links);
     for (unsigned i = 0; i < tcp->listener_count; i++)

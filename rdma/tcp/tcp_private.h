@@ -54,7 +54,6 @@ struct tcp_link {
     uint32_t events; /* asked of epoll */
     int send_errno;  /* sending is over */
     bool starved;    /* waits for memory */
-    bool hungry;     /* reserve failed: core_writable is due when it would not */
     bool failed;     /* the attempt ended before it began: told by the next poll */
     struct diag *reason;
 

@@ -44,7 +44,8 @@ enum {
     PRIVATE_SIZE = 16,
     BACKLOG = 128,
     EVENTS_PER_TURN = 256,
-    REJECT_NOBODY = 8, /* IBTA 12.6.7.2: invalid service ID */
+    STRANGERS_MAX = 64, /* ended and not gone; more are rejected */
+    REJECT_NOBODY = 8,  /* IBTA 12.6.7.2: invalid service ID */
 };
 
 /* ---- addresses ---- */
@@ -133,25 +134,23 @@ static struct rdma_conn_param param_of(const struct backend_link *pair,
 static enum err listen_at(struct backend *backend, struct listener *listener, struct diag *diag)
 {
     const char *host = listener->address.host;
-    struct addrinfo *list;
     struct rdma_cm_id *id;
-    enum err err = resolve_now(host, listener->address.port, true, &list, diag);
-    if (err) return err;
-    if (rdma_create_id(backend->channel, &id, NULL, RDMA_PS_TCP)) {
-        err = no_device(diag, host, errno);
-        goto free_list;
-    }
-    if (rdma_bind_addr(id, list->ai_addr) || rdma_listen(id, BACKLOG)) {
-        err = no_device(diag, host, errno);
+    if (rdma_create_id(backend->channel, &id, NULL, RDMA_PS_TCP))
+        return no_device(diag, host, errno);
+    if (rdma_bind_addr(id, (struct sockaddr *)&listener->at) || rdma_listen(id, BACKLOG)) {
+        enum err err = no_device(diag, host, errno);
         (void)rdma_destroy_id(id);
-        goto free_list;
+        return err;
     }
     listener->id = id;
-    listener->address.port = ntohs(rdma_get_src_port(id));
-
-free_list:
-    freeaddrinfo(list);
-    return err;
+    /* It comes back at the port that the system chose. */
+    uint16_t port = rdma_get_src_port(id);
+    listener->address.port = ntohs(port);
+    if (listener->at.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)&listener->at)->sin6_port = port;
+    else
+        ((struct sockaddr_in *)&listener->at)->sin_port = port;
+    return ERR_NONE;
 }
 
 enum err verbs_listen(struct backend *backend, const struct port_address *address,
@@ -160,7 +159,12 @@ enum err verbs_listen(struct backend *backend, const struct port_address *addres
     ASSERT(backend->listener_count < PORT_LISTENERS_MAX);
     struct listener *listener = &backend->listeners[backend->listener_count];
     *listener = (struct listener){.address = *address};
-    enum err err = listen_at(backend, listener, diag);
+    struct addrinfo *list;
+    enum err err = resolve_now(address->host, address->port, true, &list, diag);
+    if (err) return err;
+    memcpy(&listener->at, list->ai_addr, list->ai_addrlen);
+    freeaddrinfo(list);
+    err = listen_at(backend, listener, diag);
     if (err) return err;
     backend->listener_count++;
     *ret_bound = listener->address;
@@ -252,6 +256,7 @@ enum err verbs_connect(struct backend *backend, struct link *link,
     struct backend_link *pair = pair_create(backend, NULL);
     if (!pair) return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
     pair->link = link;
+    pair->known = true;
     enum err err = resolve_numeric(address->host, address->port, false, &pair->addresses);
     if (!err) {
         pair->untried = pair->addresses;
@@ -260,8 +265,12 @@ enum err verbs_connect(struct backend *backend, struct link *link,
         pair->state = PAIR_NAME;
         pair->resolve_watch.ready = name_ready;
         err = resolve_start(address->host, address->port, &pair->resolve, diag);
-        if (!err) err = backend_watch_fd(backend, resolve_fd(pair->resolve), &pair->resolve_watch);
-        if (err == ERR_BUSY) diag_set(diag, err, "no descriptor left to look %s up", address->host);
+        if (!err) {
+            err = backend_watch_fd(backend, resolve_fd(pair->resolve), &pair->resolve_watch);
+            if (err)
+                diag_set(diag, err, "cannot wait for %s to be looked up: %s", address->host,
+                         err_text(err));
+        }
     } else {
         diag_set(diag, err, "%s", err_text(err));
     }
@@ -314,6 +323,17 @@ static void answered(struct backend_link *pair, const struct rdma_conn_param *pa
 
 /* ---- accepting ---- */
 
+/* Closed links of peers that never proved themselves, whose queue pairs are not gone yet. The core
+ * counts them no more. */
+static unsigned strangers_leaving(const struct backend *backend)
+{
+    unsigned count = 0;
+    const struct list *zombies = &backend->zombies;
+    for (const struct list *at = zombies->next; at != zombies; at = at->next)
+        count += !CONTAINER_OF(at, struct backend_link, in_backend)->known;
+    return count;
+}
+
 /* A stranger asks. What goes wrong before there is a link is told him by a rejection only. */
 static void request_take(struct backend *backend, struct rdma_cm_id *id,
                          const struct rdma_conn_param *param)
@@ -321,7 +341,8 @@ static void request_take(struct backend *backend, struct rdma_cm_id *id,
     uint32_t capacity;
     char text[INET6_ADDRSTRLEN + 32];
     struct backend_link *pair = NULL;
-    if (!private_read(param, &capacity, NULL)) pair = pair_create(backend, id);
+    if (strangers_leaving(backend) < STRANGERS_MAX && !private_read(param, &capacity, NULL))
+        pair = pair_create(backend, id);
     if (!pair) {
         (void)rdma_reject(id, NULL, 0);
         (void)rdma_destroy_id(id);

@@ -13,7 +13,8 @@
  * refused.
  *
  * The completion queue must never overflow: it has room for every posted receive and for every send
- * of every queue pair that exists, those in error included, and grows with them.
+ * of every queue pair that exists, those in error included. It starts with room for CQ_LINKS_FIRST
+ * and grows only beyond them, which not every adapter can.
  *
  * Receive buffers go round: posted, filled, handled by the core, in `repost`, posted again. Several
  * are given back by one call, unless the queue has become short.
@@ -37,7 +38,7 @@
 
 enum {
     CHUNK_BYTES = CHUNK_BUFFERS * BATCH_CAPACITY,
-    CQ_SIZE_START = 256,
+    CQ_LINKS_FIRST = 64, /* that the first completion queue has room for */
     SEND_DEPTH_LEAST = 32,
     /* Places in a send queue that are not counted in send_depth: the last empty message, and the
      * one whose end tells that the queue has been flushed. */
@@ -184,18 +185,36 @@ static enum err cq_grow(struct verbs_device *device, uint32_t pairs, struct diag
                         "%s has completion queues of %u entries: enough for %u links", device->name,
                         device->cq_size_max, pairs - 1);
     uint64_t size = needed * 2 > device->cq_size_max ? device->cq_size_max : needed * 2;
+    errno = 0;
     int error = ibv_resize_cq(device->cq, (int)size);
+    /* Providers answer with a positive error, a negative one, or -1 and errno. */
+    if (error == -1 && errno) error = errno;
+    if (error < 0) error = -error;
     if (error)
-        return diag_set(diag, ERR_BUSY, "cannot enlarge the completion queue of %s to %llu: %s",
-                        device->name, (unsigned long long)size, strerror(error));
+        return diag_set(diag, ERR_BUSY,
+                        "the completion queue of %s has room for %u links and cannot be enlarged "
+                        "to %llu entries: %s",
+                        device->name, pairs - 1, (unsigned long long)size, strerror(error));
     return ERR_NONE;
+}
+
+/* Queue pairs whose links have not ended: those that are ending use no memory any more. */
+static uint32_t links_alive(const struct verbs_device *device)
+{
+    uint32_t count = 0;
+    const struct list *links = &device->backend->links;
+    for (const struct list *at = links->next; at != links; at = at->next) {
+        const struct backend_link *pair = CONTAINER_OF(at, struct backend_link, in_backend);
+        count += pair->device == device && pair->in_table;
+    }
+    return count;
 }
 
 enum err device_grow(struct verbs_device *device, struct diag *diag)
 {
     uint32_t pairs = device->pairs + 1;
-    uint64_t wanted =
-        (uint64_t)pairs * (port_link_credits(device->backend->head.port) + BATCHES_SPARE);
+    uint64_t wanted = (uint64_t)(links_alive(device) + 1) *
+                      (port_link_credits(device->backend->head.port) + BATCHES_SPARE);
     enum err err = ERR_NONE;
     /* Sends wait for a buffer when there is none; they need fewer than receives. */
     while (!err && (uint64_t)device->send.chunk_count * CHUNK_BUFFERS < wanted / 2)
@@ -379,7 +398,10 @@ static enum err queues_make(struct verbs_device *device, struct diag *diag)
         return diag_set(diag, ERR_UNSUPPORTED, "the adapter %s has send queues of %d entries only",
                         device->name, limits.max_qp_wr);
     device->cq_size_max = (uint32_t)limits.max_cqe;
-    uint32_t cq_size = CQ_SIZE_START < device->cq_size_max ? CQ_SIZE_START : device->cq_size_max;
+    /* Not every adapter can enlarge one later. */
+    uint64_t cq_size =
+        receives * CHUNK_BUFFERS + (uint64_t)CQ_LINKS_FIRST * (device->send_depth + SENDS_EXTRA);
+    if (cq_size > device->cq_size_max) cq_size = device->cq_size_max;
     device->pd = ibv_alloc_pd(device->context);
     if (device->pd) device->channel = ibv_create_comp_channel(device->context);
     if (device->channel)

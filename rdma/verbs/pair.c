@@ -98,9 +98,10 @@ static struct ibv_qp *queue_pair_create(struct backend_link *pair)
         };
         struct ibv_qp *qp = ibv_create_qp(device->pd, &attributes);
         if (qp) {
-            device->inline_size = attributes.cap.max_inline_data < INLINE_SIZE
-                                      ? attributes.cap.max_inline_data
-                                      : INLINE_SIZE;
+            pair->inline_size = attributes.cap.max_inline_data < INLINE_SIZE
+                                    ? attributes.cap.max_inline_data
+                                    : INLINE_SIZE;
+            if (pair->inline_size < device->inline_size) device->inline_size = pair->inline_size;
             return qp;
         }
         if (!size) return NULL;
@@ -242,7 +243,7 @@ static void pending_submit(struct backend_link *pair, uint32_t count, bool last)
     struct ibv_sge places[PENDING_MAX];
     for (uint32_t i = 0; i < count; i++) {
         struct pending *pending = &pair->pending[i];
-        bool inlined = pending->size <= device->inline_size;
+        bool inlined = pending->size <= pair->inline_size;
         unsigned flags = inlined ? IBV_SEND_INLINE : 0;
         bool end = last && i + 1 == count;
         if (send_is_signalled(pair, !inlined, end)) flags |= IBV_SEND_SIGNALED;
@@ -267,7 +268,7 @@ static void pending_submit(struct backend_link *pair, uint32_t count, bool last)
     if (error)
         pair_fail(pair, ERR_IO, "%s does not take a send: %s", device->name, strerror(error));
     for (uint32_t i = 0; i < count; i++)
-        if (pair->pending[i].size <= device->inline_size)
+        if (pair->pending[i].size <= pair->inline_size)
             buffer_free(device, pair->pending[i].buffer);
     pair->pending_count -= count;
     if (pair->pending_count)
@@ -314,6 +315,12 @@ static void send_completion(struct backend_link *pair, const struct ibv_wc *wc)
     completion_failed(pair, wc->status);
 }
 
+static void batch_take(struct backend_link *pair, const uint8_t *bytes, uint32_t size)
+{
+    core_batch(pair->link, bytes, size);
+    if (!pair->known && pair->link && link_is_up(pair->link)) pair->known = true;
+}
+
 static void receive_completion(struct verbs_device *device, struct backend_link *pair,
                                const struct ibv_wc *wc)
 {
@@ -323,7 +330,7 @@ static void receive_completion(struct verbs_device *device, struct backend_link 
         if (wc->status != IBV_WC_SUCCESS)
             completion_failed(pair, wc->status);
         else if (wc->byte_len && !pair->peer_left)
-            core_batch(pair->link, pool_bytes(&device->receive, buffer), wc->byte_len);
+            batch_take(pair, pool_bytes(&device->receive, buffer), wc->byte_len);
         else if (!wc->byte_len && !pair->peer_left)
             pair->peer_left = true;
         else

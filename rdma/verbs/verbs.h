@@ -115,7 +115,7 @@ struct verbs_device {
     uint32_t receive_posted;        /* buffers in the SRQ */
     uint32_t repost[CHUNK_BUFFERS]; /* handled, not yet posted again */
     uint32_t repost_count;
-    uint32_t inline_size; /* what queue pairs get here; INLINE_SIZE until one failed */
+    uint32_t inline_size; /* what queue pairs are asked for; INLINE_SIZE until one got less */
     uint32_t send_depth;  /* sends under way on a link, at most */
     uint32_t cq_size_max;
     uint32_t pairs;                  /* queue pairs that may put completions into the CQ */
@@ -181,6 +181,7 @@ struct backend_link {
     struct addrinfo *addresses; /* of the peer; … */
     struct addrinfo *untried;   /* … from here on */
     uint32_t capacity;          /* of a batch to this peer */
+    uint32_t inline_size;       /* the largest batch that the queue pair takes inline */
     uint32_t reserved;          /* buffer, or BUFFER_NONE */
     struct pending pending[PENDING_MAX];
     uint32_t pending_count;
@@ -191,6 +192,7 @@ struct backend_link {
     uint32_t unsignalled;      /* since the last one that tells its end */
     uint32_t unsignalled_held; /* of those, how many hold a buffer */
     bool in_table;             /* of the device's numbers */
+    bool known;                /* its peer has proved itself, or we have asked for it */
     bool peer_left;            /* the peer's empty last message has come */
     bool drained;              /* flushing: the last of its own sends came back */
     bool last_receive;         /* flushing: the adapter said that nothing more is received */
@@ -202,7 +204,8 @@ struct backend_link {
 
 struct listener {
     struct port_address address;
-    struct rdma_cm_id *id; /* NULL: its adapter is gone; tried again */
+    struct sockaddr_storage at; /* the same, looked up: not again while the port works */
+    struct rdma_cm_id *id;      /* NULL: its adapter is gone; tried again */
 };
 
 struct backend {

@@ -1,5 +1,6 @@
 /* How links come and go: refusals, losses, restarts, closes, keep-alive. One thread polls all. */
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,6 +59,151 @@ LINK_TEST(a_link_comes_up_again_after_its_peer_restarted)
         cr_assert_geq(stats.reconnects, i);
     }
     world_fini(&world);
+}
+
+LINK_TEST(a_peer_that_closes_says_how_much_it_took)
+{
+    struct world world;
+    world_init(&world, backend);
+    struct endpoint *a, *b;
+    struct flow *at_a = world_pair(&world, &a, &b);
+    struct link *link = at_a->link;
+    cr_assert_eq(link_sent(link), 0);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(flow_send(at_a), ERR_NONE);
+    UNTIL(&world, b->received == 3);
+    b->paused = true;
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(flow_send(at_a), ERR_NONE);
+    cr_assert_eq(link_sent(link), 5);
+    turn_for_ms(&world, 20);
+    endpoint_stop(b);
+    UNTIL(&world, a->downs == 1);
+    cr_assert_eq(link_taken(link), 3);
+    cr_assert_eq(b->received, 3);
+    world_fini(&world);
+}
+
+static void *poll_until_down(void *context)
+{
+    struct endpoint *endpoint = context;
+    for (int i = 0; i < 1000 && !endpoint->downs; i++)
+        port_wait(endpoint->port, 10000000);
+    return NULL;
+}
+
+static uint32_t size_long(uint64_t number)
+{
+    (void)number;
+    return 20000;
+}
+
+LINK_TEST_REAL(what_waits_for_credits_leaves_before_a_port_ends)
+{
+    enum { MESSAGES = 400 }; /* more than the credits take, whatever a batch is */
+    struct world world;
+    world_init(&world, backend);
+    struct endpoint *a, *b;
+    struct flow *at_a = world_pair(&world, &a, &b);
+    a->size_of = b->size_of = size_long;
+    for (int i = 0; i < MESSAGES; i++)
+        cr_assert_eq(flow_send(at_a), ERR_NONE);
+    /* Something unread at the one that ends: it must not cost the peer what was sent to it. */
+    cr_assert_eq(flow_send(endpoint_flow(b)), ERR_NONE);
+    port_flush(b->port);
+    port_flush(a->port);
+    struct link_stats stats;
+    link_stats(at_a->link, &stats);
+    cr_assert_gt(stats.queue_bytes, 0);
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, poll_until_down, b), 0);
+    endpoint_stop(a);
+    pthread_join(thread, NULL);
+    cr_assert_eq(b->downs, 1);
+    cr_assert_eq(b->received, MESSAGES);
+    cr_assert_eq(b->last_down.err, ERR_CLOSED);
+    world_fini(&world);
+}
+
+LINK_TEST(what_a_peer_left_is_taken_whatever_credits_each_side_gave)
+{
+    for (int few_at_a = 0; few_at_a < 2; few_at_a++) {
+        enum { BATCHES = 40 };
+        struct world world;
+        struct endpoint *a, *b;
+        two(&world, backend, &a, &b);
+        a->config.link_credits = few_at_a ? 2 : 64;
+        b->config.link_credits = few_at_a ? 64 : 2;
+        start(a, b);
+        struct flow *at_a = endpoint_connect(a, b, NULL);
+        UNTIL(&world, at_a->link && endpoint_up_count(b));
+        struct endpoint *from = few_at_a ? a : b, *to = few_at_a ? b : a;
+        struct flow *flow = few_at_a ? at_a : endpoint_flow(b);
+        to->paused = true;
+        for (int i = 0; i < BATCHES; i++) {
+            cr_assert_eq(flow_send(flow), ERR_NONE);
+            port_flush(from->port);
+        }
+        endpoint_stop(from);
+        turn_for_ms(&world, 20); /* so that the end is seen before what is left */
+        to->paused = false;
+        UNTIL(&world, to->downs == 1);
+        cr_assert_eq(to->received, BATCHES);
+        cr_assert_eq(to->last_down.err, ERR_CLOSED, "%s", to->last_down.text);
+        world_fini(&world);
+    }
+}
+
+static struct link *link_to_close;
+
+static void *alloc_and_close(void *context, struct link *link, uint32_t size)
+{
+    struct endpoint *endpoint = context;
+    atomic_fetch_add(&endpoint->messages_alive, 1);
+    if (link_to_close == link) link_close(link);
+    return malloc(size);
+}
+
+static void release_and_close(void *context, struct link *link, void *message)
+{
+    struct endpoint *endpoint = context;
+    atomic_fetch_sub(&endpoint->messages_alive, 1);
+    free(message);
+    if (link_to_close == link) link_close(link);
+    link_to_close = NULL;
+}
+
+LINK_TEST(a_link_may_be_closed_from_within_alloc_and_release)
+{
+    for (int in_alloc = 0; in_alloc < 2; in_alloc++) {
+        struct world world;
+        world_init(&world, backend);
+        struct endpoint *a = endpoint_create(&world), *b = endpoint_create(&world);
+        struct port_events events = *b->config.events;
+        if (in_alloc)
+            events.alloc = alloc_and_close;
+        else
+            events.release = release_and_close;
+        b->config.events = &events;
+        start(a, b);
+        struct flow *at_a = endpoint_connect(a, b, &(struct link_options){.once = true});
+        UNTIL(&world, at_a->link && endpoint_up_count(b));
+        link_to_close = endpoint_flow(b)->link;
+        struct link *link = at_a->link;
+        static uint8_t bytes[PORT_MESSAGE_SIZE_MAX];
+        struct link_piece piece = {bytes, in_alloc ? 8 : sizeof(bytes)};
+        cr_assert_eq(link_send(link, &piece, 1), ERR_NONE);
+        if (in_alloc) {
+            UNTIL(&world, a->downs == 1);
+        } else {
+            UNTIL(&world, atomic_load(&b->messages_alive) == 1);
+            endpoint_stop(a); /* in the middle of the message */
+            UNTIL(&world, !link_to_close);
+        }
+        cr_assert_eq(b->downs, 0);
+        cr_assert_eq(b->received, 0);
+        world_fini(&world);
+    }
 }
 
 LINK_TEST(a_link_asked_for_once_ends_with_its_first_connection)

@@ -234,7 +234,9 @@ static struct tally *tally_make(void)
     return tally;
 }
 
-static void kill_servers(enum link_kind kind, struct db_config config, int rounds)
+/* Ends the node and starts it again under clients that change things all the time: in order only,
+ * or killed mostly. */
+static void end_servers(enum link_kind kind, struct db_config config, int rounds, bool in_order)
 {
     struct server server;
     struct tally *tally = tally_make();
@@ -250,7 +252,7 @@ static void kill_servers(enum link_kind kind, struct db_config config, int round
     for (int round = 0; round < rounds; round++) {
         random = hash_u64(random + 1);
         sleep_ms((long)(random % 120));
-        server_end(&server, round % 4 == 3 ? SIGTERM : SIGKILL);
+        server_end(&server, in_order || round % 4 == 3 ? SIGTERM : SIGKILL);
         if (round % 2) sleep_ms((long)(random >> 20) % 50);
         server_start(&server);
     }
@@ -268,24 +270,44 @@ static void kill_servers(enum link_kind kind, struct db_config config, int round
         cr_assert_geq(atomic_load(&tally->acknowledged[i]), before[i] + 5);
     }
     check_counters(&server, tally);
+    for (uint32_t i = 0; in_order && i < CLIENTS; i++)
+        cr_assert_eq(atomic_load(&tally->unknown[i]), 0, "client %u was told %u times", i,
+                     atomic_load(&tally->unknown[i]));
     server_end(&server, SIGTERM);
     server_fini(&server);
 }
 
 Test(remote_kill, acknowledged_changes_survive_the_nodes_death_over_tcp, .timeout = 120)
 {
-    kill_servers(LINK_TCP,
-                 (struct db_config){
-                     .worker_count = 1, .partition_count = 8, .flush_policy = DB_FLUSH_ALWAYS},
-                 12);
+    end_servers(LINK_TCP,
+                (struct db_config){
+                    .worker_count = 1, .partition_count = 8, .flush_policy = DB_FLUSH_ALWAYS},
+                12, false);
 }
 
 Test(remote_kill, acknowledged_changes_survive_the_nodes_death_over_shm, .timeout = 120)
 {
-    kill_servers(LINK_SHM,
-                 (struct db_config){
-                     .worker_count = 2, .partition_count = 8, .flush_policy = DB_FLUSH_ALWAYS},
-                 12);
+    end_servers(LINK_SHM,
+                (struct db_config){
+                    .worker_count = 2, .partition_count = 8, .flush_policy = DB_FLUSH_ALWAYS},
+                12, false);
+}
+
+/* ---- the node ends in order ---- */
+
+Test(remote_kill, a_stop_in_order_leaves_no_outcome_unknown, .timeout = 120)
+{
+    end_servers(LINK_TCP, (struct db_config){.worker_count = 1, .partition_count = 8}, 8, true);
+    end_servers(LINK_SHM, (struct db_config){.worker_count = 2, .partition_count = 8}, 8, true);
+}
+
+Test(remote_kill, a_stop_in_order_answers_what_waits_for_the_disk, .timeout = 120)
+{
+    struct db_config config = {.partition_count = 8, .flush_policy = DB_FLUSH_ALWAYS};
+    config.worker_count = 1;
+    end_servers(LINK_TCP, config, 12, true);
+    config.worker_count = 2;
+    end_servers(LINK_SHM, config, 12, true);
 }
 
 /* ---- clients die ---- */

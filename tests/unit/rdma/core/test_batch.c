@@ -67,7 +67,7 @@ Test(batch, wrong_headers_are_refused_also_without_a_checksum)
         {.size = 72, .kind = BATCH_DATA, .count = 0},
         {.size = 72, .kind = BATCH_DATA, .count = 3},
         {.size = 72, .kind = BATCH_DATA, .count = UINT32_MAX},
-        {.size = 72, .kind = BATCH_DATA, .count = 2, .reserved = 1},
+        {.size = 72, .kind = BATCH_DATA, .count = 2, .taken = 1},
         {.size = 72, .kind = BATCH_CREDIT},
         {.size = 72, .kind = BATCH_PING},
         {.size = 72, .kind = BATCH_HELLO, .count = 1},
@@ -82,6 +82,19 @@ Test(batch, wrong_headers_are_refused_also_without_a_checksum)
     cr_assert_eq(batch_check(bytes, 72, false, &header), ERR_BAD_FRAME, "a check out of place");
     for (uint32_t size = 0; size < 40; size++)
         cr_assert(size == 32 || batch_check(bytes, size, true, &header) == ERR_BAD_FRAME);
+}
+
+Test(batch, only_a_goodbye_says_what_was_taken)
+{
+    for (uint16_t kind = BATCH_CREDIT; kind <= BATCH_KIND_LAST; kind++) {
+        uint8_t bytes[BATCH_HEADER_SIZE];
+        struct batch_header sealed = {.size = sizeof(bytes), .kind = kind, .taken = UINT64_MAX};
+        struct batch_header header = {.taken = 5};
+        batch_seal(bytes, &sealed, false);
+        enum err err = batch_check(bytes, sizeof(bytes), false, &header);
+        cr_assert_eq(err, kind == BATCH_GOODBYE ? ERR_NONE : ERR_BAD_FRAME, "kind %u", kind);
+        cr_assert_eq(header.taken, kind == BATCH_GOODBYE ? UINT64_MAX : 5);
+    }
 }
 
 Test(batch, fragments_that_do_not_fit_are_refused)
