@@ -328,8 +328,9 @@ static enum err setattr_full_again(struct fs_client *client, const struct setatt
     if (!truncates) return err;
     /* OUTCOME_UNKNOWN: believe in it, the row and its orphan say the same if it happened, and reads
      * are zeros now. */
-    truncation_end(setattr, &truncation, err == ERR_NONE || err == ERR_OUTCOME_UNKNOWN);
-    if (!err && truncation.cut) background_cut_later(setattr->inode);
+    bool committed = err == ERR_NONE || err == ERR_OUTCOME_UNKNOWN;
+    truncation_end(setattr, &truncation, committed);
+    if (committed && truncation.cut) background_cut_later(setattr->inode);
     return err;
 }
 
