@@ -23,6 +23,11 @@ static void run_core(uint16_t workers)
     cr_assert_eq(got.mode, S_IFREG | 0640u);
     FAILS(fs_lookup(s.c, FS_ROOT_INO, "b", &got), ERR_ENOENT);
     FAILS(fs_lookup(s.c, a, "b", &got), ERR_ENOTDIR);
+    FAILS(fs_lookup(s.c, a, "..", &got), ERR_ENOTDIR);
+    OK(fs_lookup(s.c, a, ".", &got));
+    cr_assert_eq(got.ino, a);
+    FAILS(fs_path_lookup(s.c, "/a/.", &got), ERR_ENOTDIR);
+    OK(fs_path_lookup(s.c, "/.", &got));
 
     uint64_t d = make_dir(&s, FS_ROOT_INO, "d");
     cr_assert_eq(attr_of(&s, FS_ROOT_INO).nlink, 3);
