@@ -131,8 +131,7 @@ enum err inodes_read(struct fs_client *client, const uint64_t *inos, size_t coun
         for (size_t at = 0; at < count;) {
             struct read_batch batch = {0};
             for (; at < count; at++) {
-                if (inos[at] >> INO_BITS || ino_partition(fs, inos[at]) % workers != worker)
-                    continue;
+                if (inos[at] >> INO_BITS || inode_group(fs, inos[at], workers) != worker) continue;
                 if (!batch_add(&batch, at, ino_home(inos[at]))) break;
             }
             if (batch.count == 0) continue;
