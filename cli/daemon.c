@@ -59,14 +59,26 @@ int daemon_run(bool foreground, int (*serve)(void *context), void *context)
     return status;
 }
 
-static void leave_terminal(const char *log_dir)
+static enum err log_open(const char *log_dir, int *ret_fd, struct diag *diag)
 {
     char *path;
-    if (asprintf(&path, "%s/trellis.log", log_dir) >= 0) {
-        int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd >= 0) log_set_fd(fd);
-        free(path);
-    }
+    if (asprintf(&path, "%s/trellis.log", log_dir) < 0)
+        return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    enum err err = ERR_NONE;
+    if (fd < 0)
+        err = diag_set(diag, ERR_IO,
+                       "cannot write the log %s: %s: make it a file that this user may write, or "
+                       "serve in the foreground with -f",
+                       path, strerror(errno));
+    else
+        *ret_fd = fd;
+    free(path);
+    return err;
+}
+
+static void leave_terminal(void)
+{
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0) return;
     (void)dup2(null, STDIN_FILENO);
@@ -75,14 +87,19 @@ static void leave_terminal(const char *log_dir)
     (void)close(null);
 }
 
-void daemon_ready(const char *log_dir)
+enum err daemon_ready(const char *log_dir, struct diag *diag)
 {
-    if (ready_fd < 0) return;
-    leave_terminal(log_dir);
+    if (ready_fd < 0) return ERR_NONE;
+    int log = -1;
+    enum err err = log_open(log_dir, &log, diag);
+    if (err) return err;
+    log_set_fd(log);
+    leave_terminal();
     uint8_t one = 1;
     if (write(ready_fd, &one, 1) < 0) log_line(LOG_WARNING, "nobody waits for the start");
     (void)close(ready_fd);
     ready_fd = -1;
+    return ERR_NONE;
 }
 
 int daemon_signals(void)

@@ -167,11 +167,9 @@ static int serve(void *context)
     struct serving serving = {0};
     struct diag diag = {.position = UINT32_MAX};
     enum err err = serving_start(&serving, options, &diag);
+    if (!err) err = daemon_ready(serving.dir, &diag);
     int status = err ? cli_fail(err, "%s", diag.text) : EXIT_OK;
-    if (!err) {
-        daemon_ready(serving.dir);
-        wait_for_end(&serving, signals);
-    }
+    if (!err) wait_for_end(&serving, signals);
     struct diag stop_diag = {.position = UINT32_MAX};
     enum err stop_err = serving_stop(&serving, &stop_diag);
     if (stop_err && !err) {

@@ -39,9 +39,9 @@ static int serve(void *context)
             .dir = service.store, .where = service.where, .db = service.db};
         err = control_create(&control_config, &control, &diag);
     }
+    if (!err) err = daemon_ready(service.store, &diag);
     int status = err ? cli_fail(err, "%s", diag.text) : EXIT_OK;
     if (!err) {
-        daemon_ready(service.store);
         log_line(LOG_INFO, "serving %s", service.store);
         struct pollfd ended = {.fd = signals, .events = POLLIN};
         while (poll(&ended, 1, -1) < 0 && errno == EINTR)

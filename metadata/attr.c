@@ -75,6 +75,7 @@ struct pending_times {
     unsigned dirty;
     int64_t atime;
     int64_t mtime;
+    int64_t ctime;
 };
 
 /* Explicit times are the open inode's, too: a later report must not undo them. */
@@ -96,20 +97,22 @@ static struct pending_times times_begin(const struct setattr *setattr)
         inode->mtime = setattr->mtime;
         inode->dirty &= ~(unsigned)DIRTY_MTIME;
     }
+    times.ctime = inode->ctime;
     if (setattr->now > inode->ctime) inode->ctime = setattr->now;
     pthread_mutex_unlock(&inode->mutex);
     return times;
 }
 
-/* The row did not take them: what was pending before is so again, unless it was replaced since. */
+/* The row did not take them: what was there before is so again, unless it was replaced since. */
 static void times_undo(const struct setattr *setattr, const struct pending_times *times)
 {
     struct open_inode *inode = setattr->inode;
-    if (!inode || !times->dirty) return;
+    if (!inode) return;
     pthread_mutex_lock(&inode->mutex);
     unsigned dirty = times->dirty & ~inode->dirty;
-    if (dirty & DIRTY_ATIME) inode->atime = times->atime;
-    if (dirty & DIRTY_MTIME) inode->mtime = times->mtime;
+    if ((setattr->set & SET_ATIME) && !(inode->dirty & DIRTY_ATIME)) inode->atime = times->atime;
+    if ((setattr->set & SET_MTIME) && !(inode->dirty & DIRTY_MTIME)) inode->mtime = times->mtime;
+    if (inode->ctime == setattr->now) inode->ctime = times->ctime;
     if (dirty) open_mark_dirty(inode, dirty);
     pthread_mutex_unlock(&inode->mutex);
 }
@@ -156,6 +159,7 @@ static uint64_t blocks_within(uint64_t blocks, uint64_t size)
 struct truncation {
     uint64_t count;
     uint64_t size;
+    uint64_t blocks;
     uint64_t truncate_to;
     int64_t since;
     bool cut;    /* the object must be looked at */
@@ -168,8 +172,10 @@ static struct truncation truncation_begin(const struct setattr *setattr)
     uint64_t size = setattr->attr->size;
     bool object = open_object_state(inode) != OBJECT_MISSING;
     pthread_mutex_lock(&inode->mutex);
-    struct truncation truncation = {
-        .size = inode->size, .truncate_to = inode->truncate_to, .since = inode->truncate_since};
+    struct truncation truncation = {.size = inode->size,
+                                    .blocks = inode->blocks,
+                                    .truncate_to = inode->truncate_to,
+                                    .since = inode->truncate_since};
     truncation.to = size < inode->size ? size : inode->size;
     if (inode->truncate_to < truncation.to) truncation.to = inode->truncate_to;
     truncation.cut = object && size != inode->size;
@@ -194,6 +200,8 @@ static void truncation_end(const struct setattr *setattr, const struct truncatio
         inode->truncated_ns = fs_monotonic_ns();
     } else if (inode->truncate_count == truncation->count) {
         if (inode->size == setattr->attr->size) inode->size = truncation->size;
+        if (inode->blocks == blocks_within(truncation->blocks, setattr->attr->size))
+            inode->blocks = truncation->blocks;
         inode->truncate_to = truncation->truncate_to;
         inode->truncate_since = truncation->since;
     }
@@ -315,6 +323,14 @@ static enum err setattr_simple_again(struct fs_client *client, const struct seta
     return err;
 }
 
+/* Whether the row refuses it, before anybody can see any of it; the change itself looks again. */
+static enum err setattr_refused(struct fs_client *client, const struct setattr *setattr)
+{
+    struct fs_attr row;
+    enum err err = inode_read_again(client, setattr->ino, &row);
+    return err ? err : setattr_check(setattr, &row);
+}
+
 static enum err setattr_full_again(struct fs_client *client, const struct setattr *setattr)
 {
     struct truncation truncation;
@@ -328,8 +344,9 @@ static enum err setattr_full_again(struct fs_client *client, const struct setatt
     if (!truncates) return err;
     /* OUTCOME_UNKNOWN: believe in it, the row and its orphan say the same if it happened, and reads
      * are zeros now. */
-    truncation_end(setattr, &truncation, err == ERR_NONE || err == ERR_OUTCOME_UNKNOWN);
-    if (!err && truncation.cut) background_cut_later(setattr->inode);
+    bool committed = err == ERR_NONE || err == ERR_OUTCOME_UNKNOWN;
+    truncation_end(setattr, &truncation, committed);
+    if (committed && truncation.cut) background_cut_later(setattr->inode);
     return err;
 }
 
@@ -352,12 +369,15 @@ enum err fs_setattr(struct fs_client *client, const struct fs_caller *caller, ui
     setattr.now = fs_now();
     setattr.atime = set & FS_SET_ATIME ? attr->atime_ns : setattr.now;
     setattr.mtime = set & FS_SET_MTIME ? attr->mtime_ns : setattr.now;
-    struct pending_times times = times_begin(&setattr);
-    uint64_t epoch = open_epoch(client->fs);
     bool simple = setattr.set && !(setattr.set & ~(unsigned)SET_SIMPLE);
-    enum err err =
-        simple ? setattr_simple_again(client, &setattr) : setattr_full_again(client, &setattr);
-    if (err) times_undo(&setattr, &times);
+    enum err err = setattr.inode && !simple ? setattr_refused(client, &setattr) : ERR_NONE;
+    uint64_t epoch = open_epoch(client->fs);
+    if (!err) {
+        struct pending_times times = times_begin(&setattr);
+        err =
+            simple ? setattr_simple_again(client, &setattr) : setattr_full_again(client, &setattr);
+        if (err) times_undo(&setattr, &times);
+    }
     if (setattr.inode) open_put(setattr.inode);
     if (err) return err;
     if (!open_overlay(client->fs, epoch, &result)) return fs_getattr(client, ino, ret_attr);

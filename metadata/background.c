@@ -1,9 +1,11 @@
 /* The background thread: purges, cuts, late reports, and the sweep after a crash.
  *
  * It sleeps without a timeout while there is nothing to do. Purges wait a moment for others to join
- * them, so that one program (and one flush) serves many. */
+ * them, so that one program (and one flush) serves many. What fails is tried again a moment later;
+ * only at the end it is left to the next life, which finds its orphan rows. */
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "metadata/io.h"
@@ -11,7 +13,7 @@
 #include "metadata/open.h"
 #include "metadata/orphan.h"
 
-enum { PURGE_BATCH = 512, PURGE_DELAY_MS = 20, REPORT_AFTER_MS = 1000 };
+enum { PURGE_BATCH = 512, PURGE_DELAY_MS = 20, REPORT_AFTER_MS = 1000, AGAIN_AFTER_MS = 1000 };
 #define MS_NS UINT64_C(1000000)
 
 struct background {
@@ -27,6 +29,7 @@ struct background {
     struct open_inode **cuts;
     size_t cut_count;
     size_t cut_capacity;
+    uint64_t cut_at;     /* not before: the last ones failed, and no other came since */
     uint64_t report_at;  /* not before: the last attempt failed */
     bool drain;          /* report at once what is dirty */
     uint32_t sweep_from; /* first life to sweep; 0: none */
@@ -72,6 +75,7 @@ void background_cut_later(struct open_inode *inode)
     if (reserve((void **)&background->cuts, &background->cut_capacity, background->cut_count,
                 sizeof(struct open_inode *))) {
         background->cuts[background->cut_count++] = open_ref(inode);
+        background->cut_at = 0;
         pthread_cond_signal(&background->changed);
     }
     pthread_mutex_unlock(&background->mutex);
@@ -88,6 +92,20 @@ void background_wake(struct fs *fs)
 
 /* ---- the thread ---- */
 
+/* Puts a batch back, behind all others. Without memory it is left to the next life. */
+static void purges_again(struct background *background, const uint64_t *inos, size_t count)
+{
+    while (background->purge_capacity < background->purge_count + count)
+        if (!reserve((void **)&background->purges, &background->purge_capacity,
+                     background->purge_capacity, sizeof(uint64_t)))
+            return;
+    memmove(background->purges + count, background->purges,
+            background->purge_count * sizeof(uint64_t));
+    memcpy(background->purges, inos, count * sizeof(uint64_t));
+    background->purge_count += count;
+    background->purge_at = fs_monotonic_ns() + AGAIN_AFTER_MS * MS_NS;
+}
+
 static void run_purges(struct background *background, struct fs_client *client)
 {
     uint64_t inos[PURGE_BATCH];
@@ -95,9 +113,26 @@ static void run_purges(struct background *background, struct fs_client *client)
     for (size_t i = 0; i < count; i++)
         inos[i] = background->purges[--background->purge_count];
     pthread_mutex_unlock(&background->mutex);
-    /* What fails stays an orphan, for the next life. */
-    (void)!orphan_purge(client, inos, count);
+    /* Again for the whole batch: what was purged is not found any more. */
+    enum err err = orphan_purge(client, inos, count);
     pthread_mutex_lock(&background->mutex);
+    if (err && !atomic_load(&background->ending)) purges_again(background, inos, count);
+}
+
+/* Queues a cut that failed, whose reference goes with it. False: it is left to the next life. */
+static bool cut_again(struct background *background, struct open_inode *inode)
+{
+    pthread_mutex_lock(&background->mutex);
+    bool again = !atomic_load(&background->ending) &&
+                 reserve((void **)&background->cuts, &background->cut_capacity,
+                         background->cut_count, sizeof(struct open_inode *));
+    if (again) {
+        if (background->cut_count == 0)
+            background->cut_at = fs_monotonic_ns() + AGAIN_AFTER_MS * MS_NS;
+        background->cuts[background->cut_count++] = inode;
+    }
+    pthread_mutex_unlock(&background->mutex);
+    return again;
 }
 
 static void run_cuts(struct background *background, struct fs_client *client)
@@ -109,11 +144,12 @@ static void run_cuts(struct background *background, struct fs_client *client)
     background->cut_capacity = 0;
     pthread_mutex_unlock(&background->mutex);
     /* One flush for all of them. A cut that fails has its orphan row, and the next write tries it
-     * again. */
+     * again, too. */
     if (count > 1) (void)!client_flush(client);
     for (size_t i = 0; i < count; i++) {
-        (void)!data_cut(client, cuts[i]);
+        enum err err = data_cut(client, cuts[i]);
         (void)!open_report(client, cuts[i]); /* its blocks */
+        if (err && cut_again(background, cuts[i])) continue;
         open_put(cuts[i]);
     }
     free(cuts);
@@ -146,8 +182,9 @@ static void run_sweep(struct background *background, struct fs_client *client)
 static uint64_t next_due(struct background *background)
 {
     uint64_t due = UINT64_MAX;
-    if (background->cut_count || background->sweep_from) return 0;
+    if (background->sweep_from) return 0;
     if (background->purge_count) due = background->purge_at;
+    if (background->cut_count && background->cut_at < due) due = background->cut_at;
     uint64_t dirty = open_dirty_since(background->fs);
     if (dirty != UINT64_MAX) {
         if (!background->drain) dirty += REPORT_AFTER_MS * MS_NS;
@@ -179,7 +216,7 @@ static void serve(struct background *background, struct fs_client *client)
         bool ending = atomic_load(&background->ending);
         uint64_t now = fs_monotonic_ns();
         uint64_t due = next_due(background);
-        if (background->cut_count)
+        if (background->cut_count && (ending || background->cut_at <= now))
             run_cuts(background, client);
         else if (background->purge_count && (ending || background->purge_at <= now))
             run_purges(background, client);
@@ -278,6 +315,7 @@ void background_drain(struct fs *fs)
     while (background->busy || background->purge_count || background->cut_count ||
            background->sweep_from || open_dirty_since(fs) != UINT64_MAX) {
         background->purge_at = 0;
+        background->cut_at = 0;
         pthread_cond_broadcast(&background->changed);
         pthread_cond_wait(&background->changed, &background->mutex);
     }

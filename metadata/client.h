@@ -244,8 +244,15 @@ uint32_t type_mode(enum fs_type type); /* S_IFREG, … */
  */
 MUST_USE enum err inode_read(struct fs_client *client, uint64_t ino, struct fs_attr *ret_attr);
 
-/* Many at once, in as few programs as can be; found[i] says whether there is a row inos[i].
- * Retries. */
+/* Which of so many groups an inode is read with: those of one worker are together when there are as
+ * many as workers. It depends on nothing that changes, so every inode is in one group. */
+static inline uint16_t inode_group(const struct fs *fs, uint64_t ino, uint16_t groups)
+{
+    return (uint16_t)(ino_partition(fs, ino) % groups);
+}
+
+/* Many at once, in as few programs as can be; found[i] says whether there is a row inos[i], which
+ * was asked for each when there is no error. Retries. */
 MUST_USE enum err inodes_read(struct fs_client *client, const uint64_t *inos, size_t count,
                               struct fs_attr *attrs, bool *found);
 

@@ -14,6 +14,9 @@
  * appends do not mix. A truncation by a worker takes no such lock: it may come while a write is
  * under way, and the write then counts as before it.
  *
+ * An object is changed under the lease (lease.c), which may end while a thread waits for `data`, or
+ * for the disk: so it is looked at before every step, each of which is of a bounded size.
+ *
  * Errors of syncing are kept per file and reported once to every handle, as Linux does. */
 #include <errno.h>
 #include <fcntl.h>
@@ -258,13 +261,17 @@ static enum err run_write(struct fs_client *client, struct fs_io *io)
     if (io->size == 0) return ERR_NONE;
     if (offset >= FS_FILE_SIZE_MAX) return ERR_EFBIG;
     uint64_t size = FS_FILE_SIZE_MAX - offset < io->size ? FS_FILE_SIZE_MAX - offset : io->size;
+    err = lease_wait(inode->fs);
+    if (err) return err;
     int fd;
     err = fd_acquire(inode, true, &fd);
     if (err) return err == ERR_NOT_FOUND ? ERR_EIO : err;
     uint64_t done = 0;
     while (done < size && !err) {
-        ssize_t put =
-            pwrite(fd, (const uint8_t *)io->bytes + done, size - done, (off_t)(offset + done));
+        err = lease_wait(inode->fs);
+        if (err) break;
+        uint64_t step = size - done < DATA_STEP_SIZE ? size - done : DATA_STEP_SIZE;
+        ssize_t put = pwrite(fd, (const uint8_t *)io->bytes + done, step, (off_t)(offset + done));
         if (put > 0)
             done += (uint64_t)put;
         else if (put == 0)
@@ -337,10 +344,10 @@ enum err data_sync(struct fs_client *client, struct open_inode *inode)
     return err;
 }
 
-static enum err run_fsync(struct fs_client *client, struct fs_io *io)
+static enum err run_fsync(struct fs_client *client, struct fs_file *file)
 {
-    enum err err = data_sync(client, io->file->inode);
-    enum err recorded = error_take(io->file);
+    enum err err = data_sync(client, file->inode);
+    enum err recorded = error_take(file);
     return err ? err : recorded;
 }
 
@@ -382,7 +389,7 @@ void io_run(struct fs_client *client, struct fs_io *io)
         pthread_rwlock_wrlock(&inode->data);
         err = run_write(client, io);
         pthread_rwlock_unlock(&inode->data);
-        if (!err && syncs(io->file)) err = run_fsync(client, io);
+        if (!err && syncs(io->file)) err = run_fsync(client, io->file);
         break;
     case IO_FALLOCATE:
         err = lease_wait(client->fs);
@@ -390,7 +397,7 @@ void io_run(struct fs_client *client, struct fs_io *io)
         pthread_rwlock_wrlock(&inode->data);
         err = data_fallocate(client, io);
         pthread_rwlock_unlock(&inode->data);
-        if (!err && syncs(io->file)) err = run_fsync(client, io);
+        if (!err && syncs(io->file)) err = run_fsync(client, io->file);
         break;
     case IO_SEEK:
         pthread_rwlock_rdlock(&inode->data);
@@ -403,10 +410,11 @@ void io_run(struct fs_client *client, struct fs_io *io)
         copy_lock(inode, io->to->inode);
         err = data_copy(client, io);
         copy_unlock(inode, io->to->inode);
+        if (!err && io->result && syncs(io->to)) err = run_fsync(client, io->to);
         if (!err && io->result) file_touch_atime(inode, io->file);
         break;
     case IO_FSYNC:
-        err = run_fsync(client, io);
+        err = run_fsync(client, io->file);
         break;
     }
     io->err = err;

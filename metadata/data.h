@@ -15,6 +15,8 @@ struct extent data_extent(struct open_inode *inode);
  * data_truncate_count gave truncate_count. */
 void data_changed(struct open_inode *inode, int fd, uint64_t end, uint64_t truncate_count);
 uint64_t data_truncate_count(struct open_inode *inode);
+/* What one step of changing an object moves at most, before the lease is looked at again. */
+enum { DATA_STEP_SIZE = 8 << 20 };
 /* Cuts off what truncations voided; held. */
 MUST_USE enum err data_cut_held(struct fs_client *client, struct open_inode *inode);
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "metadata/device.h"
+#include "metadata/lease.h"
 
 static struct {
     pthread_mutex_t mutex;
@@ -152,6 +153,9 @@ static enum err cut_leftover(const struct open_inode *inode, int fd)
     struct stat stat;
     if (fstat(fd, &stat)) return object_err(errno);
     if ((uint64_t)stat.st_size <= inode->size_opened) return ERR_NONE;
+    /* Or another server has written it since. */
+    enum err err = lease_wait(inode->fs);
+    if (err) return err;
     return ftruncate(fd, (off_t)inode->size_opened) ? object_err(errno) : ERR_NONE;
 }
 

@@ -168,7 +168,10 @@ static enum err fs_start(struct fs *fs, struct fs_client *client, const struct f
     if (err) return err;
     err = start_leased(fs, client, config, diag);
     if (!err) return ERR_NONE;
-    /* So that the next attempt need not wait for the end of the lease. */
+    /* What it had begun ends under the lease, which is given back so that the next attempt need not
+     * wait for its end. */
+    (void)background_destroy(fs);
+    io_destroy(fs);
     lease_stop(fs);
     (void)!lease_release(client);
     return err;

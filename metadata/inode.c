@@ -114,19 +114,24 @@ static enum err batch_run(struct fs_client *client, struct read_batch *batch, co
     return ERR_NONE;
 }
 
+/* The worker counts in a node that restarts, so one reading of it groups all: with two an inode
+ * could be in no group, which must never look like one that has no row. */
 enum err inodes_read(struct fs_client *client, const uint64_t *inos, size_t count,
                      struct fs_attr *attrs, bool *found)
 {
-    struct db *db = client->fs->db;
-    uint16_t workers = db_worker_count(db);
-    for (size_t i = 0; i < count; i++)
+    const struct fs *fs = client->fs;
+    uint16_t workers = db_worker_count(fs->db);
+    if (workers == 0) workers = 1;
+    size_t left = 0; /* those that no program has asked for yet */
+    for (size_t i = 0; i < count; i++) {
         found[i] = false;
+        left += !(inos[i] >> INO_BITS);
+    }
     for (uint16_t worker = 0; worker < workers; worker++) {
         for (size_t at = 0; at < count;) {
             struct read_batch batch = {0};
             for (; at < count; at++) {
-                if (inos[at] >> INO_BITS || db_slot_worker(db, ino_home(inos[at])) != worker)
-                    continue;
+                if (inos[at] >> INO_BITS || inode_group(fs, inos[at], workers) != worker) continue;
                 if (!batch_add(&batch, at, ino_home(inos[at]))) break;
             }
             if (batch.count == 0) continue;
@@ -136,7 +141,8 @@ enum err inodes_read(struct fs_client *client, const uint64_t *inos, size_t coun
                 err = batch_run(client, &batch, inos, attrs, found);
             while (client_again(client, &retry, &err));
             if (err) return err;
+            left -= batch.count;
         }
     }
-    return ERR_NONE;
+    return left ? ERR_STALE : ERR_NONE;
 }

@@ -12,15 +12,19 @@
  *             `renewal` every LEASE_RENEW_MS
  *
  * Clocks of different machines are never compared. Who wants to take over watches the row: a
- * renewal that does not change for LEASE_TAKE_MS of his own time belongs to a dead server. One of
- * this machine whose process is gone is known to be dead at once. Taking over writes the new epoch
+ * renewal that does not change for LEASE_TAKE_MS of his own time belongs to a dead server; the time
+ * begins again whenever the database has not answered for a while. One of this machine whose
+ * process is gone is known to be dead at once. Taking over writes the new epoch
  * to row 0 first, which only one of several can do, then to the others, and only then serves.
  *
  * Every program of a shared server has a guard on the epoch in one of its partitions: a program
  * commits as a whole, so one guard protects all of its partitions. Thus a server that was cut off,
  * or asleep, and comes back after another took over changes nothing. What it writes to objects has
- * no such guard: before it does so, it makes sure that its last renewal began less than
- * LEASE_VALID_MS ago, when nobody can have waited LEASE_TAKE_MS since.
+ * no such guard: before each step of it, it makes sure that its last renewal began less than
+ * LEASE_VALID_MS ago, when nobody can have waited LEASE_TAKE_MS since. The clock for that counts
+ * the time in which the machine was suspended. It cannot count what nothing in the machine knows
+ * of: a guest that its hypervisor pauses, together with its clock, for longer than the rest of
+ * LEASE_TAKE_MS may still write to objects after another server took over.
  *
  * While the database cannot be reached each program waits for it, up to its client's time limit;
  * but once a renewal has waited in vain, programs fail at once until one succeeds, so that a queue
@@ -32,7 +36,9 @@
  * begins anew from what the database has. */
 #include "metadata/lease.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,10 +46,19 @@
 #include <unistd.h>
 
 enum { LEASE_RENEW_MS = 2000, LEASE_VALID_MS = 8000, LEASE_TAKE_MS = 10000, LEASE_POLL_MS = 200 };
+enum { LEASE_SLOW_MS = 1000 }; /* an answer later than this is of a database that was away */
 _Static_assert(LEASE_RENEW_MS * 3 < LEASE_VALID_MS, "a slow renewal or two does no harm");
 _Static_assert(LEASE_VALID_MS + 1000 < LEASE_TAKE_MS, "a write that was allowed has ended");
 enum { TIMEOUT_MS_DEFAULT = 10000 };
 #define MS_NS UINT64_C(1000000)
+
+/* What validity is measured with: it goes on while the machine is suspended. */
+static uint64_t lease_clock_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 
 enum lease_state { LEASE_FREE = 0, LEASE_EMBEDDED = 1, LEASE_SHARED = 2 };
 
@@ -52,7 +67,8 @@ struct lease {
     uint64_t epoch;
     uint64_t timeout_ns;
     uint32_t losses;             /* db_losses at the beginning */
-    _Atomic uint64_t reached_ns; /* monotonic: when the last renewal that succeeded began */
+    _Atomic uint64_t reached_ns; /* lease_clock_ns when the last renewal that succeeded began; 0:
+                                    given back */
     void (*on_lost)(void *context, const char *why);
     void *context;
     atomic_bool lost;
@@ -85,7 +101,7 @@ struct holder {
     long process;
 };
 
-/* 0: there is no such process. */
+/* 0: not known. */
 static unsigned long long process_started(long process)
 {
     char path[40];
@@ -139,6 +155,15 @@ static bool holder_parse(const char *text, struct holder *ret_holder)
     return true;
 }
 
+/* A failure to look, such as for /proc that hides others' processes, says nothing. */
+bool lease_process_is_gone(long process, unsigned long long started)
+{
+    if (process <= 0 || process > INT32_MAX) return false;
+    if (kill((pid_t)process, 0) && errno == ESRCH) return true;
+    unsigned long long now = process_started(process);
+    return now && now != started;
+}
+
 /* A process of this machine, visible from here, that is gone. */
 static bool holder_is_dead(const char *text)
 {
@@ -148,7 +173,7 @@ static bool holder_is_dead(const char *text)
     if (!holder_parse(text, &other) || !self.namespace || strcmp(self.boot, "-") == 0) return false;
     if (strcmp(self.boot, other.boot) || self.namespace != other.namespace || !other.started)
         return false;
-    return process_started(other.process) != other.started;
+    return lease_process_is_gone(other.process, other.started);
 }
 
 /* ---- rows ---- */
@@ -281,10 +306,14 @@ static enum err wait_for_holder(struct fs_client *client, struct lease_row *row,
     while (!holder_is_dead(row->holder) && fs_monotonic_ns() < until) {
         sleep_ms(LEASE_POLL_MS);
         struct lease_row now;
+        uint64_t asked = fs_monotonic_ns();
         enum err err = row_read(client, &now);
         if (err) return diag_set(diag, err, "cannot read the lease: %s", err_text(err));
         if (now.state != LEASE_FREE && (now.epoch != row->epoch || now.renewal != row->renewal))
             return refuse(&now, diag);
+        /* While the database did not answer, the holder could not renew either. */
+        uint64_t answered = fs_monotonic_ns();
+        if (answered - asked > LEASE_SLOW_MS * MS_NS) until = answered + LEASE_TAKE_MS * MS_NS;
         *row = now;
         if (now.state == LEASE_FREE) break;
     }
@@ -300,7 +329,7 @@ static enum err acquire_shared(struct fs_client *client, const char *holder, uin
         if (err) return diag_set(diag, err, "cannot read the lease: %s", err_text(err));
         err = wait_for_holder(client, &row, diag);
         if (err) return err;
-        uint64_t begin = fs_monotonic_ns();
+        uint64_t begin = lease_clock_ns();
         uint64_t epoch = row.epoch + 1;
         err = first_write(client, &row, epoch, LEASE_SHARED, holder);
         if (err == ERR_STALE || err == ERR_CONFLICT) continue;
@@ -380,7 +409,8 @@ static enum err renew_once(struct fs_client *client, uint64_t epoch)
 /* False: nothing is known; the next attempt tells. */
 static bool renew(struct lease *lease, struct fs_client *client)
 {
-    uint64_t begin = fs_monotonic_ns();
+    uint64_t begin = lease_clock_ns();
+    uint64_t waits_since = fs_monotonic_ns();
     struct retry retry = {0};
     enum err err;
     do
@@ -389,7 +419,7 @@ static bool renew(struct lease *lease, struct fs_client *client)
     if (err == ERR_IN_USE) taken_over(lease);
     if (!err) atomic_store(&lease->reached_ns, begin);
     /* A failure at once, such as an outcome that is not known, is of a link that was just lost. */
-    bool waited = fs_monotonic_ns() - begin >= lease->timeout_ns - lease->timeout_ns / 4;
+    bool waited = fs_monotonic_ns() - waits_since >= lease->timeout_ns - lease->timeout_ns / 4;
     pthread_mutex_lock(&lease->mutex);
     if (!err || waited) atomic_store(&lease->away, err != ERR_NONE);
     pthread_cond_broadcast(&lease->changed);
@@ -488,6 +518,7 @@ void lease_stop(struct fs *fs)
 enum err lease_release(struct fs_client *client)
 {
     struct lease_row row;
+    if (client->fs->lease) atomic_store(&client->fs->lease->reached_ns, 0);
     enum err err = row_read(client, &row);
     if (err) return err;
     const struct lease *lease = client->fs->lease;
@@ -537,8 +568,9 @@ enum err lease_outcome(struct fs *fs, enum err err)
 
 static bool is_valid(const struct lease *lease)
 {
-    return !atomic_load(&lease->lost) &&
-           fs_monotonic_ns() < atomic_load(&lease->reached_ns) + LEASE_VALID_MS * MS_NS;
+    uint64_t reached = atomic_load(&lease->reached_ns);
+    return reached && !atomic_load(&lease->lost) &&
+           lease_clock_ns() < reached + LEASE_VALID_MS * MS_NS;
 }
 
 enum err lease_wait(struct fs *fs)

@@ -15,10 +15,13 @@ MUST_USE enum err lease_acquire(struct fs_client *client, const struct fs_config
                                 struct diag *diag);
 /* Ends the renewals. */
 void lease_stop(struct fs *fs);
-/* Gives it back, durably after the next flush: another server may start at once. After lease_stop,
- * before lease_destroy. */
+/* Gives it back, durably after the next flush: another server may start at once. No object can be
+ * changed any more, even if it fails. After lease_stop, before lease_destroy. */
 MUST_USE enum err lease_release(struct fs_client *client);
 void lease_destroy(struct fs *fs);
+/* Whether the process of this machine, and of this namespace of process numbers, that was started
+ * then (in clock ticks since the boot) is known to have ended. False when that cannot be learnt. */
+bool lease_process_is_gone(long process, unsigned long long started);
 
 /* ---- of a shared one (fs->lease is not NULL) ---- */
 

@@ -118,6 +118,7 @@ static enum err sweep_object(void *context, struct object_id id)
 {
     struct sweep *sweep = context;
     if (atomic_load(sweep->ending)) return ERR_CANCELLED;
+    if (id.ino >> INO_BITS) return ERR_NONE; /* no inode of ours can have had it */
     sweep->inos[sweep->count++] = id.ino;
     return sweep->count == SWEEP_BATCH ? sweep_batch(sweep) : ERR_NONE;
 }

@@ -110,10 +110,17 @@ static enum err lookup(struct fs_client *client, uint64_t parent, const char *na
     enum err err = name_check(client->fs, name, &checked);
     if (err) return err;
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
-        err = fs_getattr(client, parent, ret_attr);
-        if (!err && !S_ISDIR(ret_attr->mode)) err = ERR_ENOTDIR;
-        if (err || name[1] == 0) return err;
-        return fs_getattr(client, ret_attr->parent, ret_attr);
+        struct fs_attr attr;
+        err = fs_getattr(client, parent, &attr);
+        if (err) return err;
+        if (name[1] == 0) {
+            /* The kernel asks so for a file of any type that it has a handle of (NFS). */
+            if (attr.nlink == 0) return ERR_ESTALE;
+            *ret_attr = attr;
+            return ERR_NONE;
+        }
+        if (!S_ISDIR(attr.mode)) return ERR_ENOTDIR;
+        return fs_getattr(client, attr.parent, ret_attr);
     }
     struct retry retry = {0};
     do
@@ -147,6 +154,7 @@ enum err fs_path_lookup(struct fs_client *client, const char *path, struct fs_at
         memcpy(name, path, size);
         name[size] = 0;
         path += size;
+        if (strcmp(name, ".") == 0 && !S_ISDIR(attr.mode)) return ERR_ENOTDIR;
         err = lookup(client, attr.ino, name, &attr);
     }
     if (err) return err;

@@ -258,6 +258,7 @@ static enum err inode_load(struct fs_client *client, uint64_t ino, struct open_i
     if (orphan && !value_is_null(orphan[0])) {
         inode->truncate_to = orphan[0].u;
         inode->truncate_since = orphan[1].i;
+        inode->truncated_ns = fs_monotonic_ns(); /* or before: it may not be on disk yet */
     }
     *ret_inode = inode;
     return ERR_NONE;

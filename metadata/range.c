@@ -12,6 +12,7 @@
 #include "metadata/data.h"
 #include "metadata/device.h"
 #include "metadata/fd.h"
+#include "metadata/lease.h"
 
 /* ---- fallocate ---- */
 
@@ -29,6 +30,37 @@ static enum err fallocate_object(int fd, int mode, uint64_t offset, uint64_t siz
         while (result && errno == EINTR);
     }
     return result ? object_err(errno) : ERR_NONE;
+}
+
+/* Where to stop on the way from `at` to `end`, so that a range of that size takes few enough steps:
+ * making bytes void costs little, but there may be very many of them. */
+static uint64_t void_step(uint64_t at, uint64_t end, uint64_t size)
+{
+    enum { STEPS = 4096 };
+    uint64_t step = (size / STEPS / DATA_STEP_SIZE + 1) * DATA_STEP_SIZE;
+    uint64_t next = (at / step + 1) * step;
+    return next < end ? next : end;
+}
+
+/* Under the lease, in steps; *ret_done bytes of the range, also after an error. Reserving destroys
+ * nothing that another server may have written, so it is one step, which succeeds or fails as a
+ * whole. */
+static enum err fallocate_leased(struct fs *fs, int fd, int mode, uint64_t offset, uint64_t size,
+                                 uint64_t *ret_done)
+{
+    bool voids = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0;
+    uint64_t end = offset + size;
+    uint64_t at = offset;
+    enum err err = ERR_NONE;
+    while (at < end) {
+        uint64_t next = voids ? void_step(at, end, size) : end;
+        err = lease_wait(fs);
+        if (!err) err = fallocate_object(fd, mode, at, next - at);
+        if (err) break;
+        at = next;
+    }
+    *ret_done = at - offset;
+    return err;
 }
 
 enum err data_fallocate(struct fs_client *client, struct fs_io *io)
@@ -49,11 +81,15 @@ enum err data_fallocate(struct fs_client *client, struct fs_io *io)
     uint64_t cuts = data_truncate_count(inode);
     bool punch = (io->mode & FALLOC_FL_PUNCH_HOLE) != 0;
     int fd;
+    err = lease_wait(inode->fs);
+    if (err) return err;
     err = fd_acquire(inode, !punch, &fd);
     if (err == ERR_NOT_FOUND && punch) return ERR_NONE; /* all of it is a hole */
     if (err) return err == ERR_NOT_FOUND ? ERR_EIO : err;
-    err = fallocate_object(fd, io->mode, io->offset, io->size);
-    if (!err) data_changed(inode, fd, io->mode & keep ? 0 : io->offset + io->size, cuts);
+    uint64_t done;
+    err = fallocate_leased(inode->fs, fd, io->mode, io->offset, io->size, &done);
+    bool extends = !err && !(io->mode & keep);
+    if (!err || done) data_changed(inode, fd, extends ? io->offset + io->size : 0, cuts);
     fd_release(inode);
     return err;
 }
@@ -92,9 +128,26 @@ enum err data_seek(struct fs_io *io)
 
 enum { COPY_BUFFER_SIZE = 1 << 18 };
 
+/* Under the lease; *ret_done bytes, also after an error. */
+static enum err write_object(struct fs *fs, int fd, const uint8_t *bytes, uint64_t offset,
+                             size_t size, size_t *ret_done)
+{
+    size_t done = 0;
+    enum err err = lease_wait(fs);
+    while (done < size && !err) {
+        ssize_t put = pwrite(fd, bytes + done, size - done, (off_t)(offset + done));
+        if (put > 0)
+            done += (size_t)put;
+        else if (put == 0 || errno != EINTR)
+            err = put ? object_err(errno) : ERR_EIO;
+    }
+    *ret_done = done;
+    return err;
+}
+
 /* Where the device cannot copy by itself. */
-static enum err copy_through_memory(int from, uint64_t from_offset, int to, uint64_t to_offset,
-                                    uint64_t size, uint64_t *ret_done)
+static enum err copy_through_memory(struct fs *fs, int from, uint64_t from_offset, int to,
+                                    uint64_t to_offset, uint64_t size, uint64_t *ret_done)
 {
     uint8_t *buffer = malloc(COPY_BUFFER_SIZE);
     if (!buffer) return ERR_NO_MEMORY;
@@ -106,73 +159,115 @@ static enum err copy_through_memory(int from, uint64_t from_offset, int to, uint
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) err = object_err(errno);
         if (got <= 0) break;
-        for (ssize_t at = 0; at < got && !err;) {
-            ssize_t put = pwrite(to, buffer + at, (size_t)(got - at),
-                                 (off_t)(to_offset + done + (uint64_t)at));
-            if (put > 0)
-                at += put;
-            else if (put == 0 || errno != EINTR)
-                err = put ? object_err(errno) : ERR_EIO;
-        }
-        if (!err) done += (uint64_t)got;
+        size_t put;
+        err = write_object(fs, to, buffer, to_offset + done, (size_t)got, &put);
+        done += put;
     }
     free(buffer);
     *ret_done = done;
     return done ? ERR_NONE : err;
 }
 
-/* Copies what the source object has of the range; fewer bytes at its end. */
-static enum err copy_objects(int from, uint64_t from_offset, int to, uint64_t to_offset,
-                             uint64_t size, uint64_t *ret_done)
+/* Copies what the source object has of the range; fewer bytes at its end, or when the rest cannot
+ * be copied. */
+static enum err copy_objects(struct fs *fs, int from, uint64_t from_offset, int to,
+                             uint64_t to_offset, uint64_t size, uint64_t *ret_done)
 {
     uint64_t done = 0;
+    enum err err = ERR_NONE;
     while (done < size) {
+        err = lease_wait(fs);
+        if (err) break;
+        uint64_t step = size - done < DATA_STEP_SIZE ? size - done : DATA_STEP_SIZE;
         off_t in = (off_t)(from_offset + done);
         off_t out = (off_t)(to_offset + done);
-        ssize_t got = copy_file_range(from, &in, to, &out, size - done, 0);
+        ssize_t got = copy_file_range(from, &in, to, &out, step, 0);
         if (got < 0 && errno == EINTR) continue;
         if (got == 0) break;
         if (got < 0) {
             uint64_t rest = 0;
-            enum err err = errno == ENOSPC && done
-                               ? ERR_NONE
-                               : copy_through_memory(from, from_offset + done, to, to_offset + done,
-                                                     size - done, &rest);
-            *ret_done = done + rest;
-            return *ret_done ? ERR_NONE : err;
+            if (errno != ENOSPC || !done)
+                err = copy_through_memory(fs, from, from_offset + done, to, to_offset + done,
+                                          size - done, &rest);
+            done += rest;
+            break;
         }
         done += (uint64_t)got;
     }
     *ret_done = done;
-    return ERR_NONE;
+    return done ? ERR_NONE : err;
 }
 
-/* The target gets `size` bytes: `there` of them from the source's object, the others zero. */
+/* Zeros where the device cannot punch holes. */
+static enum err write_zeros(struct fs *fs, int fd, uint64_t offset, uint64_t size,
+                            uint64_t *ret_done)
+{
+    uint8_t *zeros = calloc(1, COPY_BUFFER_SIZE);
+    if (!zeros) return ERR_NO_MEMORY;
+    uint64_t done = 0;
+    enum err err = ERR_NONE;
+    while (done < size && !err) {
+        size_t want = size - done < COPY_BUFFER_SIZE ? size - done : COPY_BUFFER_SIZE;
+        size_t put;
+        err = write_object(fs, fd, zeros, offset + done, want, &put);
+        done += put;
+    }
+    free(zeros);
+    *ret_done = done;
+    return err;
+}
+
+/* The range reads as zeros, as it does anyway where the object has nothing. *ret_done bytes of it,
+ * also after an error. */
+static enum err zero_object(struct fs *fs, int fd, uint64_t offset, uint64_t size,
+                            uint64_t *ret_done)
+{
+    struct stat stat;
+    *ret_done = 0;
+    if (fstat(fd, &stat)) return object_err(errno);
+    uint64_t there = (uint64_t)stat.st_size > offset ? (uint64_t)stat.st_size - offset : 0;
+    if (there > size) there = size;
+    uint64_t done = 0;
+    enum err err =
+        fallocate_leased(fs, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, there, &done);
+    if (err == ERR_EOPNOTSUPP) {
+        uint64_t written = 0;
+        err = write_zeros(fs, fd, offset + done, there - done, &written);
+        done += written;
+    }
+    *ret_done = err ? done : size;
+    return err;
+}
+
+/* The target gets `size` bytes: `there` of them from the source's object, the others zero. What was
+ * done before a failure is a success; the rest gets the error when it is tried again. */
 static enum err copy_range(struct fs_io *io, uint64_t size, uint64_t there, uint64_t cuts)
 {
     struct open_inode *from = io->file->inode;
     struct open_inode *to = io->to->inode;
+    struct fs *fs = to->fs;
     int from_fd = -1;
     int to_fd;
     enum err err = there ? fd_acquire(from, false, &from_fd) : ERR_NOT_FOUND;
     if (err == ERR_NOT_FOUND) there = 0;
     if (err && err != ERR_NOT_FOUND) return err;
-    err = fd_acquire(to, true, &to_fd);
+    err = lease_wait(fs);
+    if (!err) err = fd_acquire(to, true, &to_fd);
     if (err) {
         err = err == ERR_NOT_FOUND ? ERR_EIO : err;
         goto release_from;
     }
     uint64_t copied = 0;
-    if (there) err = copy_objects(from_fd, io->offset, to_fd, io->to_offset, there, &copied);
-    /* A short copy of what is there: the source's object ended, and zeros follow, unless there is
-     * no space. */
+    if (there) err = copy_objects(fs, from_fd, io->offset, to_fd, io->to_offset, there, &copied);
+    /* A short copy of what is there: the source's object ended, and zeros follow, unless the rest
+     * could not be copied. */
     struct stat stat;
     if (!err && copied < there && fstat(from_fd, &stat)) err = object_err(errno);
     bool partial = !err && copied < there && io->offset + copied < (uint64_t)stat.st_size;
-    uint64_t zeros = partial ? 0 : size - copied;
-    if (!err && zeros)
-        err = fallocate_object(to_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                               io->to_offset + copied, zeros);
+    uint64_t zeros = 0;
+    if (!err && !partial && copied < size)
+        err = zero_object(fs, to_fd, io->to_offset + copied, size - copied, &zeros);
+    if (copied + zeros) err = ERR_NONE;
     if (!err) {
         io->result = copied + zeros;
         data_changed(to, to_fd, io->to_offset + io->result, cuts);

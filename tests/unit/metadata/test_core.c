@@ -23,6 +23,11 @@ static void run_core(uint16_t workers)
     cr_assert_eq(got.mode, S_IFREG | 0640u);
     FAILS(fs_lookup(s.c, FS_ROOT_INO, "b", &got), ERR_ENOENT);
     FAILS(fs_lookup(s.c, a, "b", &got), ERR_ENOTDIR);
+    FAILS(fs_lookup(s.c, a, "..", &got), ERR_ENOTDIR);
+    OK(fs_lookup(s.c, a, ".", &got));
+    cr_assert_eq(got.ino, a);
+    FAILS(fs_path_lookup(s.c, "/a/.", &got), ERR_ENOTDIR);
+    OK(fs_path_lookup(s.c, "/.", &got));
 
     uint64_t d = make_dir(&s, FS_ROOT_INO, "d");
     cr_assert_eq(attr_of(&s, FS_ROOT_INO).nlink, 3);
@@ -87,4 +92,21 @@ Test(core, works_with_two_workers)
 Test(core, works_with_four_workers)
 {
     run_core(4);
+}
+
+/* The count of workers in a node that is started again changes at any moment. */
+Test(core, an_inode_is_in_one_group_whatever_the_count_of_workers_becomes)
+{
+    struct store s;
+    store_new(&s, 3);
+    const struct fs apart = {.partition_mask = s.fs->partition_mask}; /* without a database */
+    for (uint64_t home = 0; home < 1 << 16; home += 7) {
+        uint64_t ino = home << HOME_SHIFT | 5;
+        cr_assert_eq(inode_group(s.fs, ino, 3), db_slot_worker(s.db, (uint16_t)home));
+        for (uint16_t groups = 1; groups <= 64; groups *= 2) {
+            cr_assert_lt(inode_group(&apart, ino, groups), groups);
+            cr_assert_eq(inode_group(&apart, ino, groups), inode_group(s.fs, ino, groups));
+        }
+    }
+    store_end(&s);
 }

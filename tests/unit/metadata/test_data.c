@@ -1,6 +1,7 @@
 /* File data against a copy in memory: writes, truncations, holes, copies, syncing. */
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
 #include <stdio.h>
 
 #include "tests/unit/metadata/checker.h"
@@ -394,4 +395,109 @@ CASE(data, another_stores_directory_is_refused)
     FAILS(fs_open(&config, &fs, &diag), ERR_NOT_FOUND);
     OK(db_close(other.db, &diag));
     store_remove(&other);
+}
+
+static uint64_t blocks_of(uint64_t ino)
+{
+    struct open_inode *inode = open_find(s.fs, ino);
+    cr_assert(inode);
+    uint64_t blocks = inode->blocks;
+    open_put(inode);
+    return blocks;
+}
+
+CASE(data, a_refused_truncation_leaves_no_trace)
+{
+    struct fs_attr attr;
+    char bytes[10000];
+    memset(bytes, 'x', sizeof(bytes));
+    struct fs_file *file = create("f", 0, &attr);
+    write_at(&s, file, 0, bytes, sizeof(bytes));
+    OK(sync_file(file));
+    OK(fs_flags_set(s.c, &root, attr.ino, FS_IMMUTABLE_FL));
+    struct open_inode *inode = open_find(s.fs, attr.ino);
+    uint64_t count = inode->truncate_count;
+    uint64_t blocks = blocks_of(attr.ino);
+    int64_t mtime = inode->mtime;
+    int64_t ctime = inode->ctime;
+    struct fs_attr size = {.size = 1};
+    struct fs_attr result;
+    FAILS(fs_setattr(s.c, &root, attr.ino, FS_SET_SIZE, &size, &result), ERR_EPERM);
+    cr_assert_eq(inode->truncate_count, count);
+    cr_assert_eq(blocks_of(attr.ino), blocks);
+    cr_assert_eq(inode->mtime, mtime);
+    cr_assert_eq(inode->ctime, ctime);
+    open_put(inode);
+    OK(fs_flags_set(s.c, &root, attr.ino, 0));
+    OK(fs_release_file(s.c, file));
+}
+
+CASE(data, a_copy_to_a_synchronous_file_is_on_disk)
+{
+    struct fs_attr attr;
+    struct fs_file *from = create("from", 0, &attr);
+    struct fs_file *to = create("to", O_SYNC, &attr);
+    write_at(&s, from, 0, "12345", 5);
+    uint64_t before = fs_monotonic_ns();
+    struct waited_io w = {.io = {.file = from, .to = to, .size = 5}};
+    uint64_t done;
+    OK(io_wait(&s, &w, fs_copy, &done));
+    cr_assert_eq(done, 5);
+    cr_assert_geq(atomic_load(&s.fs->flushed_ns), before);
+    OK(fs_release_file(s.c, from));
+    OK(fs_release_file(s.c, to));
+}
+
+CASE(data, a_cut_found_in_a_row_is_made_after_a_flush)
+{
+    struct fs_attr attr;
+    struct fs_file *file = create("f", 0, &attr);
+    write_at(&s, file, 0, "1234567890", 10);
+    OK(sync_file(file));
+    OK(fs_release_file(s.c, file));
+    struct program *program = client_begin(s.c, ino_home(attr.ino));
+    const struct operand values[ORPHAN_COLUMNS] = {
+        [ORPHAN_INO] = operand_u64(attr.ino),
+        [ORPHAN_SIZE] = operand_u64(5),
+        [ORPHAN_SINCE] = operand_value(value_i64(fs_now())),
+    };
+    (void)program_insert(program, client_table(s.c, TABLE_ORPHAN), values, ERR_EEXIST);
+    OK(client_run(s.c));
+    uint64_t before = fs_monotonic_ns();
+    file = reopen(attr.ino);
+    write_at(&s, file, 0, "ab", 2);
+    cr_assert_geq(atomic_load(&s.fs->flushed_ns), before);
+    char bytes[10];
+    cr_assert_eq(read_at(&s, file, 0, bytes, 10), 10);
+    cr_assert_eq(memcmp(bytes, "ab345\0\0\0\0\0", 10), 0);
+    OK(fs_release_file(s.c, file));
+}
+
+CASE(data, a_purge_that_fails_is_tried_again)
+{
+    struct fs_attr attr;
+    struct fs_file *file = create("f", 0, &attr);
+    write_at(&s, file, 0, "1234567890", 10);
+    OK(sync_file(file));
+    OK(fs_release_file(s.c, file));
+    /* A directory in place of the object cannot be removed as a file. */
+    char path[200];
+    uint64_t sequence = attr.ino & ((UINT64_C(1) << HOME_SHIFT) - 1);
+    snprintf(path, sizeof(path), "%s/%08x/%06x/%02x/%014llx", s.data_dir, attr.generation,
+             (unsigned)(sequence >> 16), (unsigned)(sequence >> 8 & 0xff),
+             (unsigned long long)attr.ino);
+    cr_assert_eq(unlink(path), 0);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    OK(fs_unlink(s.c, &root, FS_ROOT_INO, "f"));
+    fs_forget(s.c, attr.ino, 1);
+    usleep(300000);
+    struct fs_attr row;
+    OK(inode_read(s.c, attr.ino, &row));
+    cr_assert_eq(rmdir(path), 0);
+    enum err err = ERR_NONE;
+    for (int i = 0; i < 50 && !err; i++) {
+        usleep(100000);
+        err = inode_read(s.c, attr.ino, &row);
+    }
+    FAILS(err, ERR_ESTALE);
 }

@@ -1,8 +1,13 @@
 /* Who serves the file system: one server at a time, and what becomes of one that was replaced. Two
  * servers on one database in one process stand for two processes that reach it over links. */
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "metadata/lease.h"
+#include "metadata/open.h"
 #include "tests/unit/metadata/fixture.h"
 
 static struct store s;
@@ -234,4 +239,138 @@ CASE(lease, a_path_is_found_without_serving)
     OK(fs_path_find(s.db_client, "/", &found));
     cr_assert_eq(found.ino, FS_ROOT_INO);
     FAILS(fs_path_find(s.db_client, "/a/c", &found), ERR_ENOENT);
+}
+
+/* ---- objects, which have no guard ---- */
+
+static struct fs_file *open_with(const char *name, const void *bytes, uint64_t size,
+                                 uint64_t *ret_ino)
+{
+    struct fs_attr attr;
+    struct fs_file *file;
+    s.c = first_client;
+    OK(fs_create_file(first_client, &root, FS_ROOT_INO, name, 0644, O_RDWR, &attr, &file));
+    write_at(&s, file, 0, bytes, size);
+    *ret_ino = attr.ino;
+    return file;
+}
+
+/* The server goes on as one that does not know that its lease has ended. */
+static void lease_end(void)
+{
+    lease_stop(first);
+    OK(lease_release(first_client));
+    FAILS(lease_wait(first), ERR_EIO);
+}
+
+CASE(lease, a_read_by_a_replaced_server_cuts_nothing_off)
+{
+    struct diag diag = {0};
+    uint64_t ino;
+    struct fs_file *file = open_with("f", "abc", 3, &ino);
+    OK(fs_release_file(first_client, file));
+    OK(fs_open_file(first_client, ino, O_RDWR, &file));
+    lease_end();
+
+    struct fs *second;
+    struct fs_client *client;
+    struct db_client *db_client;
+    struct fs_file *other;
+    OK(open_shared(&second, &diag));
+    OK(db_client_create(s.db, &db_client));
+    OK(fs_client_create(second, db_client, &client));
+    OK(fs_open_file(client, ino, O_RDWR, &other));
+    s.c = client;
+    write_at(&s, other, 0, "0123456789", 10);
+
+    char bytes[20] = {0};
+    s.c = first_client;
+    struct waited_io read = {.io = {.file = file, .size = 3, .bytes = bytes}};
+    FAILS(io_wait(&s, &read, fs_read, NULL), ERR_EIO);
+    s.c = client;
+    cr_assert_eq(read_at(&s, other, 0, bytes, sizeof(bytes)), 10);
+    cr_assert_eq(memcmp(bytes, "0123456789", 10), 0);
+
+    OK(fs_release_file(client, other));
+    (void)!fs_release_file(first_client, file);
+    fs_client_destroy(client);
+    db_client_destroy(db_client);
+    OK(fs_close(second, &diag));
+}
+
+/* The lease ends while the operation waits for its turn. */
+static void waiting_changes_nothing(struct waited_io *w,
+                                    void (*start)(struct fs_client *, struct fs_io *))
+{
+    uint64_t from_ino;
+    uint64_t ino;
+    struct fs_file *from = open_with("from", "xyz", 3, &from_ino);
+    struct fs_file *file = open_with("f", "abc", 3, &ino);
+    bool copies = start == fs_copy;
+    w->io.file = copies ? from : file;
+    w->io.to = copies ? file : NULL;
+    w->io.done = waited_done;
+    sem_init(&w->done, 0, 0);
+    struct open_inode *inode = open_find(first, ino);
+    pthread_rwlock_rdlock(&inode->data);
+    start(first_client, &w->io);
+    usleep(200000);
+    lease_end();
+    pthread_rwlock_unlock(&inode->data);
+    sem_wait(&w->done);
+    FAILS(w->io.err, ERR_EIO);
+    open_put(inode);
+    char bytes[10] = {0};
+    cr_assert_eq(read_at(&s, file, 0, bytes, sizeof(bytes)), 3);
+    cr_assert_eq(memcmp(bytes, "abc", 3), 0);
+    (void)!fs_release_file(first_client, file);
+    (void)!fs_release_file(first_client, from);
+}
+
+CASE(lease, a_write_that_waited_beyond_the_lease_writes_nothing)
+{
+    char bytes[] = "12345";
+    struct waited_io w = {.io = {.size = 5, .bytes = bytes}};
+    waiting_changes_nothing(&w, fs_write);
+}
+
+CASE(lease, a_hole_that_waited_beyond_the_lease_is_not_punched)
+{
+    struct waited_io w = {.io = {.size = 2, .mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE}};
+    waiting_changes_nothing(&w, fs_fallocate);
+}
+
+CASE(lease, a_copy_that_waited_beyond_the_lease_copies_nothing)
+{
+    struct waited_io w = {.io = {.size = 3}};
+    waiting_changes_nothing(&w, fs_copy);
+}
+
+Test(lease, a_process_is_gone_only_when_that_is_known)
+{
+    long self = getpid();
+    char line[1024] = {0};
+    FILE *file = fopen("/proc/self/stat", "r");
+    cr_assert(file && fread(line, 1, sizeof(line) - 1, file));
+    (void)fclose(file);
+    unsigned long long started = 0;
+    const char *at = strrchr(line, ')'); /* behind it are the fields from the third on */
+    for (int field = 2; field < 22; field++)
+        at = strchr(at, ' ') + 1;
+    started = strtoull(at, NULL, 10);
+    cr_assert(!lease_process_is_gone(self, started));
+    cr_assert(lease_process_is_gone(self, started + 1));
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    cr_assert_eq(waitpid(child, NULL, 0), child);
+    cr_assert(lease_process_is_gone(child, started));
+    /* No descriptor to look with. */
+    struct rlimit none = {0};
+    struct rlimit before;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none.rlim_max = before.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    bool gone = lease_process_is_gone(self, started);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    cr_assert(!gone);
 }
