@@ -52,6 +52,7 @@ void ldm_set_now(struct ldm *ldm, uint64_t realtime_ns);
 /* Versions as of ts and later must stay readable until unpinned. Any number of pins; ts at least
  * the newest commit at the time of the call. */
 MUST_USE enum err ldm_pin(struct ldm *ldm, uint64_t ts);
+/* One that is not restricted. */
 void ldm_unpin(struct ldm *ldm, uint64_t ts);
 /* The pin made at `from` becomes one at ts, which is not earlier, and from now on only the versions
  * as of exactly ts stay readable through it: a row changed again and again under a long snapshot
@@ -59,8 +60,10 @@ void ldm_unpin(struct ldm *ldm, uint64_t ts);
  * for checkpoints. */
 void ldm_pin_settle(struct ldm *ldm, uint64_t from, uint64_t ts);
 /* The settled pin at ts reads this partition only, from now on: versions of the others' rows are
- * not kept for it. For checkpoints. */
+ * not kept for it. It is unpinned as a restricted one: others at the same ts stay what they are.
+ * For checkpoints. */
 void ldm_pin_restrict(struct ldm *ldm, uint64_t ts, const struct partition *partition);
+void ldm_unpin_restricted(struct ldm *ldm, uint64_t ts, const struct partition *partition);
 /* Frees undo records that no pin needs and index entries and rows that only they needed, and purges
  * expired rows, at most about `budget` of them. Returns how many were handled: 0 means there is
  * nothing to do now. Expired rows are returned through purge (may be NULL: not looked for) for the
