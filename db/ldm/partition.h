@@ -43,7 +43,7 @@ struct ldm_memory {
 };
 
 /* memory_max bounds the sum of ldm_memory (0: none): inserts and growing updates beyond it get
- * ERR_NO_SPACE. */
+ * ERR_NO_SPACE (but see fragment_limit). */
 MUST_USE enum err ldm_create(uint64_t memory_max, struct ldm **ret_ldm);
 void ldm_destroy(struct ldm *ldm); /* with all its partitions; NULL is allowed */
 void ldm_memory(const struct ldm *ldm, struct ldm_memory *ret_memory);
@@ -104,6 +104,9 @@ bool change_set_is_empty(const struct change_set *changes);
  * ERR_NO_MEMORY. Nothing changes on failure. */
 MUST_USE enum err fragment_insert(struct fragment *fragment, struct change_set *changes,
                                   const struct value *values, uint32_t *ret_row);
+/* Whether the limit of memory holds for the changes that follow, of any fragment of this worker: it
+ * does but between two calls. */
+void fragment_limit(struct fragment *fragment, bool holds);
 /* Columns of the primary key cannot be updated (ERR_INVALID). ERR_CONFLICT and the rest as above.
  */
 MUST_USE enum err fragment_update(struct fragment *fragment, struct change_set *changes,
