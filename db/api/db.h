@@ -158,7 +158,8 @@ MUST_USE enum err db_flush(struct db_client *client);
 MUST_USE enum err db_checkpoint(struct db_client *client);
 
 /* DDL, administrators only (the caller checks). A definition's id, version and index ids are given
- * by the store. ERR_EXISTS, ERR_INVALID with a reason, ERR_NO_SPACE, ERR_IO, … Durable when it
+ * by the store. ERR_EXISTS, ERR_INVALID with a reason, ERR_NO_SPACE, ERR_IO, … and
+ * ERR_OUTCOME_UNKNOWN: it is not so now, but the next start may find it done. Durable when it
  * returns. */
 MUST_USE enum err db_create_table(struct db_client *client, const struct table_def *table,
                                   struct diag *diag);
