@@ -197,9 +197,9 @@ void conn_renew(struct conn *conn)
     conn->link = NULL;
     conn->up = false;
     conn->down_ns = now;
-    conn->retry_ns = now;
     conn->unsent = conn->oldest;
     conn->channel->restless = true;
+    conn_connect(conn, now);
 }
 
 struct conn *conn_get(struct channel *channel, uint16_t worker)

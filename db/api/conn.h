@@ -10,8 +10,8 @@ extern const struct port_events channel_events;
 
 /* The worker's, which is made, and begins to connect, when there is none. NULL: no memory. */
 struct conn *conn_get(struct channel *channel, uint16_t worker);
-/* Closes the link, which is up, and connects again in the next turn: the node then forgets the
- * queries of this client, and the kept requests are sent again. */
+/* Closes the link, which is up, and begins to connect again: the node then forgets the queries of
+ * this client, and the kept requests are sent again. */
 void conn_renew(struct conn *conn);
 /* Sends what is not sent, as far as the link takes it. */
 void conn_push(struct conn *conn);
