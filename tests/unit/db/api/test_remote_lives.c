@@ -201,10 +201,12 @@ Test(remote_lives, a_query_ends_when_one_of_its_workers_is_not_there_any_more, .
 }
 
 static atomic_bool stands_still;
+static atomic_bool standing;
 
 static void stand_still(void *context)
 {
     (void)context;
+    atomic_store(&standing, true);
     while (atomic_load(&stands_still))
         usleep(1000);
 }
@@ -237,6 +239,8 @@ Test(remote_lives, a_query_closed_over_a_full_link_gives_its_snapshot_back, .tim
     cr_assert_not(pins_are_gone(&fx.node));
     atomic_store(&stands_still, true);
     cr_assert_eq(db_post(fx.node.db, 0, stand_still, NULL), ERR_NONE);
+    while (!atomic_load(&standing))
+        usleep(1000);
     uint32_t begun = 0, done = 0;
     char note[401];
     memset(note, 'x', 400);
@@ -263,5 +267,36 @@ Test(remote_lives, a_query_closed_over_a_full_link_gives_its_snapshot_back, .tim
     }
     cr_assert(gone);
     cr_assert_eq(done, begun);
+    remote_end(&fx);
+}
+
+static void *count_tell(void *context)
+{
+    struct remote *remote = context;
+    usleep(200000);
+    atomic_store(&remote->worker_count, 2);
+    atomic_store(&stands_still, false);
+    return NULL;
+}
+
+Test(remote_lives, what_all_workers_are_asked_is_asked_of_all_when_there_are_more, .timeout = 30)
+{
+    struct remote_fixture fx;
+    remote_begin(&fx, LINK_SHM, 2, 0);
+    struct remote *remote = fx.far.db->remote;
+    pthread_t thread;
+    char *status;
+    atomic_store(&stands_still, true);
+    cr_assert_eq(db_post(fx.node.db, 0, stand_still, NULL), ERR_NONE);
+    while (!atomic_load(&standing))
+        usleep(1000);
+    /* As if it had had one worker before: the number is told while the first one is waited for. */
+    atomic_store(&remote->worker_count, 1);
+    cr_assert_eq(pthread_create(&thread, NULL, count_tell, remote), 0);
+    cr_assert_eq(db_status_json(fx.far.client, &status), ERR_NONE);
+    pthread_join(thread, NULL);
+    cr_assert_not_null(strstr(status, "{\"worker\": 0,"));
+    cr_assert_not_null(strstr(status, "{\"worker\": 1,"));
+    free(status);
     remote_end(&fx);
 }
