@@ -242,6 +242,7 @@ static void add_cut(struct fs_client *client, const struct operand *key, uint64_
         [ORPHAN_SINCE] = operand_value(value_i64(now)),
     };
     uint8_t own = program_upsert(program, client_table(client, TABLE_ORPHAN), values);
+    program_flags(program, STEP_FREES);
     struct formula formula;
     formula_begin(&formula);
     uint16_t old = formula_column(&formula, KIND_U64, own, ORPHAN_SIZE);

@@ -34,7 +34,7 @@ void orphan_insert(struct fs_client *client, struct operand key, struct operand 
         [ORPHAN_SINCE] = since,
     };
     (void)program_insert(program, client_table(client, TABLE_ORPHAN), values, ERR_EEXIST);
-    program_flags(program, STEP_OPTIONAL);
+    program_flags(program, STEP_OPTIONAL | STEP_FREES);
 }
 
 /* ---- purging ---- */

@@ -17,7 +17,8 @@
  * has waited for a link for longer than the remote's timeout is answered here: ERR_TIMEOUT when
  * nothing can have happened, ERR_OUTCOME_UNKNOWN when something may have.
  *
- * Signals of queries are not kept: their listener learns that a link was lost.
+ * Signals of queries are not kept: their listener learns that a link was lost. One that a link does
+ * not take, because too much waits to be sent over it, ends that link.
  *
  * Definitions: an answer ERR_SCHEMA_CHANGED means that our catalog is old, so it is held back until
  * INFO has brought the new one; then the caller, who acquires the catalog again, finds it. So is
@@ -76,8 +77,12 @@ void channel_send(struct channel *channel, struct signal *signal)
     }
     if (listener) listener->workers |= UINT64_C(1) << worker;
     struct link_piece piece = {.bytes = header, .size = header->size};
-    bool sent = conn && conn->up && !conn->refuses && !link_send(conn->link, &piece, 1);
-    if (!sent) channel->lost |= UINT64_C(1) << worker;
+    enum err err =
+        conn && conn->up && !conn->refuses ? link_send(conn->link, &piece, 1) : ERR_CLOSED;
+    if (err) channel->lost |= UINT64_C(1) << worker;
+    /* The worker would go on with a query, and hold its snapshot, for a client that has given it
+     * up. Only the end of the link is sure to reach it. */
+    if (err && err != ERR_CLOSED) conn_renew(conn);
     pthread_mutex_unlock(&channel->mutex);
     signal_destroy(signal);
 }
@@ -98,6 +103,11 @@ static void info_ask(struct channel *channel);
 static void hand_out(struct channel *channel, struct signal *signal)
 {
     struct client_listener *listener = requests_find(&channel->requests, signal->header.request);
+    struct signal_header *header = &signal->header;
+    /* No info came: the flush was done, but by a life that may have lost what it was asked for. */
+    if (listener && header->type == SIGNAL_FLUSH_REPLY && !header->err &&
+        listener->kept_life != atomic_load(&channel->remote->learned_life))
+        header->err = ERR_OUTCOME_UNKNOWN;
     if (listener)
         listener->receive(listener, signal);
     else
@@ -122,8 +132,10 @@ static void info_receive(struct client_listener *listener, struct signal *signal
 {
     struct channel *channel = listener->context;
     requests_unlisten(&channel->requests, listener);
-    channel_learn(channel->remote, signal);
-    held_release(channel);
+    if (channel_learn(channel->remote, channel->info_asked, signal))
+        info_ask(channel);
+    else
+        held_release(channel);
 }
 
 static void info_ask(struct channel *channel)
@@ -137,6 +149,7 @@ static void info_ask(struct channel *channel)
     }
     channel->info = (struct client_listener){.receive = info_receive, .context = channel};
     signal->header.request = requests_listen(&channel->requests, &channel->info);
+    channel->info_asked = atomic_load(&channel->remote->learned_count);
     signal->header.type = SIGNAL_INFO;
     memcpy(signal->body, &known, sizeof(known));
     channel_send(channel, signal);

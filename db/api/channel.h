@@ -56,6 +56,7 @@ struct channel {
     struct remote *remote;
     struct requests requests;    /* the owner's */
     struct client_listener info; /* of the request for what the node says of itself */
+    uint64_t info_asked;         /* the remote's learned_count when it was made */
     struct signal *held;         /* answers that wait for its answer */
     struct signal *held_next;    /* and for that of the next one */
     struct hlc clock;

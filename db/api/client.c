@@ -26,8 +26,9 @@ static const uint64_t conflict_ns_max = 1000000000u;
 static const uint64_t busy_ns_max = 10000000000u;
 
 enum {
-    WORKER_QUEUE_MAX = 65536
-}; /* signals in a worker's mailbox beyond which requests are refused */
+    WORKER_QUEUE_MAX = 65536, /* signals in a worker's mailbox beyond which requests are refused */
+    CALL_ALL_TRIES = 4,       /* while the number of workers changes */
+};
 
 /* ---- making and ending ---- */
 
@@ -316,11 +317,10 @@ enum err client_call(struct db_client *client, uint32_t worker, enum signal_type
     return err;
 }
 
-enum err client_call_all(struct db_client *client, enum signal_type type,
-                         struct signal *ret_replies[WORKERS_MAX], uint16_t *ret_count)
+static enum err call_all(struct db_client *client, enum signal_type type, uint16_t count,
+                         struct signal *ret_replies[WORKERS_MAX])
 {
     struct call calls[WORKERS_MAX];
-    uint16_t count = client_worker_count(client);
     uint16_t begun = 0;
     enum err err = ERR_NONE;
     while (begun < count && !err) {
@@ -337,8 +337,25 @@ enum err client_call_all(struct db_client *client, enum signal_type type,
         else
             ret_replies[i] = calls[i].reply;
     }
-    if (!err) *ret_count = count;
     return err;
+}
+
+enum err client_call_all(struct db_client *client, enum signal_type type,
+                         struct signal *ret_replies[WORKERS_MAX], uint16_t *ret_count)
+{
+    for (int tries = 0; tries < CALL_ALL_TRIES; tries++) {
+        uint16_t count = client_worker_count(client);
+        enum err err = call_all(client, type, count, ret_replies);
+        if (err) return err;
+        if (count == client_worker_count(client)) {
+            *ret_count = count;
+            return ERR_NONE;
+        }
+        /* The node came back with another number of them: those were not all, or not each once. */
+        for (uint16_t w = 0; w < count; w++)
+            signal_destroy(ret_replies[w]);
+    }
+    return ERR_BUSY;
 }
 
 enum err client_reach_all(struct db_client *client, struct diag *diag)

@@ -192,6 +192,18 @@ static void conn_connect(struct conn *conn, uint64_t now)
     }
 }
 
+void conn_renew(struct conn *conn)
+{
+    uint64_t now = remote_now(conn->channel->remote);
+    link_close(conn->link);
+    conn->link = NULL;
+    conn->up = false;
+    conn->down_ns = now;
+    conn->unsent = conn->oldest;
+    conn->channel->restless = true;
+    conn_connect(conn, now);
+}
+
 struct conn *conn_get(struct channel *channel, uint16_t worker)
 {
     struct conn *conn = channel->conns[worker];
@@ -318,15 +330,20 @@ static bool is_answer(uint16_t type)
 }
 
 /* Takes what the node says of itself. */
-void channel_learn(struct remote *remote, struct signal *signal)
+bool channel_learn(struct remote *remote, uint64_t asked, struct signal *signal)
 {
     struct node_info info;
     struct catalog *catalog;
     enum err err = (enum err)signal->header.err;
     if (!err) err = node_info_decode(signal->body, signal_body_size(signal), &info, &catalog);
-    if (!err) err = remote_learned(remote, &info, catalog);
-    /* After a failure the next link, or the next answer that needs it, asks again. */
+    bool is_old = false;
+    if (!err) {
+        err = remote_learned(remote, asked, &info, catalog);
+        is_old = err == ERR_BUSY;
+    }
+    /* After another failure the next link, or the next answer that needs it, asks again. */
     signal_destroy(signal);
+    return is_old;
 }
 
 /* The node is closing and has not begun the request: back to those that wait for a link. */
@@ -356,7 +373,8 @@ static void on_message(void *context, struct link *link, void *message, uint32_t
         return;
     }
     if (header->type == SIGNAL_INFO_REPLY && !header->request) {
-        channel_learn(channel->remote, signal); /* unasked: the catalog has changed */
+        /* Unasked: the catalog has changed. */
+        if (channel_learn(channel->remote, REMOTE_UNASKED, signal)) channel->info_wanted = true;
         return;
     }
     /* Judged here, while it is this link's: the inbox may be looked at when another is up. */
@@ -430,6 +448,8 @@ void conns_spread(struct channel *channel, uint16_t count)
             all = listener;
         }
         if (!conn || w < count) continue;
+        /* What a query waits for from there does not come. */
+        if (conn->up) channel->lost |= UINT64_C(1) << w;
         if (conn->link) link_close(conn->link);
         free(conn);
         channel->conns[w] = NULL;

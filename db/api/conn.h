@@ -10,6 +10,9 @@ extern const struct port_events channel_events;
 
 /* The worker's, which is made, and begins to connect, when there is none. NULL: no memory. */
 struct conn *conn_get(struct channel *channel, uint16_t worker);
+/* Closes the link, which is up, and begins to connect again: the node then forgets the queries of
+ * this client, and the kept requests are sent again. */
+void conn_renew(struct conn *conn);
 /* Sends what is not sent, as far as the link takes it. */
 void conn_push(struct conn *conn);
 
@@ -28,7 +31,8 @@ uint64_t conns_due_ns(const struct channel *channel);
 /* The node was started again with another number of workers. */
 void conns_spread(struct channel *channel, uint16_t count);
 
-/* Takes an INFO_REPLY: what the node says of itself. */
-void channel_learn(struct remote *remote, struct signal *signal);
+/* Takes an INFO_REPLY: what the node says of itself, and `asked` (remote_learned). True: it may be
+ * of an earlier life than the known one, so it must be asked for again. */
+MUST_USE bool channel_learn(struct remote *remote, uint64_t asked, struct signal *signal);
 
 #endif

@@ -152,13 +152,16 @@ MUST_USE enum err db_submit(struct db_client *client, struct program *program,
 /* Handles what has arrived; waits up to timeout_ms for the first (0: does not, -1: for ever).
  * Returns how many programs were completed. */
 uint32_t db_poll(struct db_client *client, int timeout_ms);
-/* Everything acknowledged before is on disk when it returns. ERR_IO, ERR_NO_SPACE. */
+/* Everything acknowledged before is on disk when it returns. ERR_IO, ERR_NO_SPACE. From another
+ * process also ERR_TIMEOUT, and ERR_OUTCOME_UNKNOWN: a node that was started again has flushed, but
+ * did not tell what it had lost. */
 MUST_USE enum err db_flush(struct db_client *client);
 /* A checkpoint of every partition now; returns when published. */
 MUST_USE enum err db_checkpoint(struct db_client *client);
 
 /* DDL, administrators only (the caller checks). A definition's id, version and index ids are given
- * by the store. ERR_EXISTS, ERR_INVALID with a reason, ERR_NO_SPACE, ERR_IO, … Durable when it
+ * by the store. ERR_EXISTS, ERR_INVALID with a reason, ERR_NO_SPACE, ERR_IO, … and
+ * ERR_OUTCOME_UNKNOWN: it is not so now, but the next start may find it done. Durable when it
  * returns. */
 MUST_USE enum err db_create_table(struct db_client *client, const struct table_def *table,
                                   struct diag *diag);

@@ -57,7 +57,8 @@ MUST_USE enum err client_pump_ns(struct db_client *client, uint64_t timeout_ns);
 /* Sends a request and waits for its one answer, whose owner the caller becomes. ERR_NO_MEMORY. */
 MUST_USE enum err client_call(struct db_client *client, uint32_t worker, enum signal_type type,
                               const void *body, uint32_t body_size, struct signal **ret_reply);
-/* Sends the request to every worker and waits for all answers, of worker w in ret_replies[w]. */
+/* Sends the request to every worker and waits for all answers, of worker w in ret_replies[w].
+ * ERR_NO_MEMORY; ERR_BUSY: their number changes all the time. */
 MUST_USE enum err client_call_all(struct db_client *client, enum signal_type type,
                                   struct signal *ret_replies[WORKERS_MAX], uint16_t *ret_count);
 /* The worker that a program with sections of these slots is sent to, and whether it may be run in

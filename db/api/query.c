@@ -113,7 +113,7 @@ static enum err send_more(struct db_query *query, uint16_t worker, uint32_t cred
 /* ---- opening ---- */
 
 /* Which workers take part: those that own partitions of the touched slots; all that own any when
- * rows move. */
+ * rows move. By the number that `participants` was made for: the node's may have changed since. */
 static void find_participants(struct db_query *query)
 {
     struct db *db = db_client_db(query->client);
@@ -125,7 +125,7 @@ static void find_participants(struct db_query *query)
     query->moves = query_moves_rows(tree);
     uint16_t count = 0;
     for (uint16_t p = 0; p < partition_count; p++) {
-        struct participant *participant = &query->participants[db_slot_worker(db, p)];
+        struct participant *participant = &query->participants[p % query->worker_count];
         bool scanned = !tree->pruned || touched[p];
         query->partitions += scanned || query->moves;
         if ((!scanned && !query->moves) || participant->takes_part) continue;
@@ -205,6 +205,9 @@ static enum err run_workers(struct db_query *query, struct diag *diag)
             err = client_send_new(query->client, w, SIGNAL_QUERY_RUN, query->listener.request,
                                   body.bytes, (uint32_t)body.size);
     buf_fini(&body);
+    /* With another number of workers each has other partitions than it was chosen for. Links that
+     * came up before the sending have told their number, the others are noticed when they go. */
+    if (!err && client_worker_count(query->client) != query->worker_count) err = ERR_LINK_LOST;
     return err ? fail(query, diag, err, err_text(err)) : ERR_NONE;
 }
 

@@ -171,6 +171,13 @@ bool remote_address(struct remote *remote, unsigned number, uint16_t worker,
     return links_address(ret_address, worker);
 }
 
+static bool life_is_past(const struct remote *remote, uint64_t life)
+{
+    for (unsigned i = 0; i < REMOTE_UNLEARNED_MAX; i++)
+        if (remote->past[i] == life) return true;
+    return false;
+}
+
 enum err remote_greeted(struct remote *remote, const struct greeting_node *greeting)
 {
     enum err err = ERR_NONE;
@@ -181,6 +188,8 @@ enum err remote_greeted(struct remote *remote, const struct greeting_node *greet
     } else if (memcmp(remote->store_id, greeting->store_id, sizeof(remote->store_id)) != 0) {
         err = ERR_INVALID;
     }
+    /* The end of such a link is about to be told; until then it would be mistaken for the node. */
+    if (!err && life_is_past(remote, greeting->life)) err = ERR_CLOSED;
     if (!err) {
         remote->life = greeting->life;
         /* The first number is learned with the rest. */
@@ -200,15 +209,11 @@ uint64_t remote_life(struct remote *remote)
 
 static void acknowledged_raise(struct remote *remote, uint64_t commit_ts)
 {
-    if (commit_ts > atomic_load(&remote->acknowledged))
-        atomic_store(&remote->acknowledged, commit_ts);
-}
-
-static bool life_is_past(const struct remote *remote, uint64_t life)
-{
-    for (unsigned i = 0; i < REMOTE_UNLEARNED_MAX; i++)
-        if (remote->past[i] == life) return true;
-    return false;
+    /* Others raise it without the mutex. */
+    uint64_t known = atomic_load(&remote->acknowledged);
+    while (known < commit_ts &&
+           !atomic_compare_exchange_weak(&remote->acknowledged, &known, commit_ts))
+        continue;
 }
 
 /* By another life than the one that is known: the next one, and counting it with this one would
@@ -248,32 +253,39 @@ static void life_learned(struct remote *remote, const struct node_info *info)
         remote->unlearned[i].life = 0;
         remote->unlearned[i].acknowledged = 0;
     }
-    if (atomic_load(&remote->acknowledged) > info->cut) atomic_fetch_add(&remote->losses, 1);
     remote->past[remote->past_next++ % REMOTE_UNLEARNED_MAX] = atomic_load(&remote->learned_life);
+    /* From here on whoever acknowledges comes by the mutex (remote_acknowledged). */
+    atomic_store(&remote->learned_life, 0);
+    if (atomic_load(&remote->acknowledged) > info->cut) atomic_fetch_add(&remote->losses, 1);
     /* Told once: what is counted from here on is this life's. */
     atomic_store(&remote->acknowledged, own);
 }
 
-enum err remote_learned(struct remote *remote, const struct node_info *info,
+enum err remote_learned(struct remote *remote, uint64_t asked, const struct node_info *info,
                         struct catalog *catalog)
 {
     enum err err = ERR_NONE;
     pthread_mutex_lock(&remote->mutex);
     uint64_t known = atomic_load(&remote->learned_life);
-    if (known && info->partition_count != remote->partition_count) err = ERR_INVALID;
+    bool is_news = known && known != info->life;
+    /* An answer that lay somewhere while its life ended and the next was learned: taken for news,
+     * it would make everything that the next one has acknowledged look lost. */
+    if (is_news && asked != atomic_load(&remote->learned_count)) err = ERR_BUSY;
+    if (!err && known && info->partition_count != remote->partition_count) err = ERR_INVALID;
     if (!err && catalog && catalog->version > catalogs_version(&remote->catalogs)) {
         err = catalogs_publish(&remote->catalogs, catalog);
         if (!err) catalog = NULL;
     }
     if (!err && !catalogs_version(&remote->catalogs)) err = ERR_BAD_SIGNAL;
     if (!err) {
-        if (known && known != info->life) life_learned(remote, info);
+        if (is_news) life_learned(remote, info);
         if (!known) {
             remote->partition_count = info->partition_count;
             memcpy(remote->key, info->key, sizeof(remote->key));
             atomic_store(&remote->worker_count, info->worker_count);
         }
         remote->info = *info;
+        if (!known || is_news) atomic_fetch_add(&remote->learned_count, 1);
         atomic_store(&remote->learned_life, info->life);
     }
     pthread_mutex_unlock(&remote->mutex);

@@ -36,7 +36,9 @@ struct remote {
 
     struct catalogs catalogs;
     _Atomic uint16_t worker_count;
-    _Atomic uint64_t learned_life; /* of the newest info; 0: none came yet */
+    /* Of the newest info; 0: none came yet, or the next one is being taken. */
+    _Atomic uint64_t learned_life;
+    _Atomic uint64_t learned_count; /* how many lives were learned */
     /* The greatest commit timestamp that any client was told by that life or an earlier one. */
     _Atomic uint64_t acknowledged;
     _Atomic uint32_t losses; /* restarts of the node that have lost acknowledged changes */
@@ -83,13 +85,18 @@ static inline uint64_t remote_now(const struct remote *remote)
  */
 bool remote_address(struct remote *remote, unsigned address, uint16_t worker,
                     struct port_address *ret_address);
-/* A link came up: is it the same store? Then it is remembered. ERR_INVALID: it is not. */
+/* A link came up: is it the same store? Then it is remembered. ERR_INVALID: it is not. ERR_CLOSED:
+ * it is to a process that has ended. */
 MUST_USE enum err remote_greeted(struct remote *remote, const struct greeting_node *greeting);
 /* Of the newest greeting. */
 uint64_t remote_life(struct remote *remote);
-/* The node said of itself; takes the catalog, which may be NULL. */
-MUST_USE enum err remote_learned(struct remote *remote, const struct node_info *info,
-                                 struct catalog *catalog);
+/* The node said of itself; takes the catalog, which may be NULL. `asked` is what learned_count was
+ * when it was asked for, or REMOTE_UNASKED: an answer of another life than the known one is that of
+ * a later one only when it was asked for after that one was known. ERR_BUSY: it may be of an
+ * earlier one, nothing was taken, ask again. ERR_INVALID, ERR_BAD_SIGNAL, ERR_NO_MEMORY. */
+#define REMOTE_UNASKED UINT64_MAX
+MUST_USE enum err remote_learned(struct remote *remote, uint64_t asked,
+                                 const struct node_info *info, struct catalog *catalog);
 static inline bool remote_is_ready(const struct remote *remote)
 {
     return atomic_load(&remote->learned_life) != 0;
@@ -106,6 +113,10 @@ static inline void remote_acknowledged(struct remote *remote, uint64_t life, uin
     while (known < commit_ts &&
            !atomic_compare_exchange_weak(&remote->acknowledged, &known, commit_ts))
         continue;
+    /* When the next life was learned meanwhile, that may not have seen this one. It takes the life
+     * away before it looks at what was acknowledged, so one of the two sees the other. */
+    if (life != atomic_load(&remote->learned_life))
+        remote_acknowledged_early(remote, life, commit_ts);
 }
 static inline uint16_t remote_slot_worker(const struct remote *remote, uint16_t slot)
 {

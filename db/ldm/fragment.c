@@ -447,6 +447,13 @@ free_undo:
     return err;
 }
 
+void fragment_limit(struct fragment *fragment, bool holds)
+{
+    struct ldm *ldm = fragment->ldm;
+    ASSERT(ldm->unlimited == holds);
+    ldm->unlimited = !holds;
+}
+
 enum err fragment_insert(struct fragment *fragment, struct change_set *changes,
                          const struct value *values, uint32_t *ret_row)
 {

@@ -72,16 +72,28 @@ enum err ldm_pin(struct ldm *ldm, uint64_t ts)
     return ERR_NONE;
 }
 
-static struct pin *pin_find(const struct ldm *ldm, uint64_t ts, bool exact)
+/* Pins that are alike in all three are as good as each other; a restricted one, which keeps less,
+ * must not be taken for a whole one. */
+static struct pin *pin_find(const struct ldm *ldm, uint64_t ts, bool exact,
+                            const struct partition *only)
 {
-    for (uint32_t i = 0; i < ldm->pin_count; i++)
-        if (ldm->pins[i].ts == ts && ldm->pins[i].exact == exact) return &ldm->pins[i];
+    for (uint32_t i = 0; i < ldm->pin_count; i++) {
+        struct pin *pin = &ldm->pins[i];
+        if (pin->ts == ts && pin->exact == exact && pin->only == only) return pin;
+    }
     return NULL;
+}
+
+static void pin_remove(struct ldm *ldm, struct pin *pin)
+{
+    ASSERT(pin);
+    *pin = ldm->pins[--ldm->pin_count];
+    pins_changed(ldm);
 }
 
 void ldm_pin_settle(struct ldm *ldm, uint64_t from, uint64_t ts)
 {
-    struct pin *pin = pin_find(ldm, from, false);
+    struct pin *pin = pin_find(ldm, from, false, NULL);
     ASSERT(pin && ts >= from);
     *pin = (struct pin){.ts = ts, .exact = true};
     pins_changed(ldm);
@@ -89,18 +101,21 @@ void ldm_pin_settle(struct ldm *ldm, uint64_t from, uint64_t ts)
 
 void ldm_pin_restrict(struct ldm *ldm, uint64_t ts, const struct partition *partition)
 {
-    struct pin *pin = pin_find(ldm, ts, true);
-    ASSERT(pin && !pin->only);
+    struct pin *pin = pin_find(ldm, ts, true, NULL);
+    ASSERT(pin);
     pin->only = partition;
 }
 
 void ldm_unpin(struct ldm *ldm, uint64_t ts)
 {
-    struct pin *pin = pin_find(ldm, ts, true);
-    if (!pin) pin = pin_find(ldm, ts, false);
-    ASSERT(pin);
-    *pin = ldm->pins[--ldm->pin_count];
-    pins_changed(ldm);
+    struct pin *pin = pin_find(ldm, ts, true, NULL);
+    if (!pin) pin = pin_find(ldm, ts, false, NULL);
+    pin_remove(ldm, pin);
+}
+
+void ldm_unpin_restricted(struct ldm *ldm, uint64_t ts, const struct partition *partition)
+{
+    pin_remove(ldm, pin_find(ldm, ts, true, partition));
 }
 
 bool ldm_version_needed(const struct ldm *ldm, const struct partition *partition, uint64_t from,

@@ -115,7 +115,8 @@ struct pin {
 struct ldm {
     uint64_t memory_max;
     struct ldm_memory memory;
-    bool unlimited; /* memory_max does not hold now: what was acknowledged is being loaded */
+    bool unlimited; /* memory_max does not hold now: what was acknowledged is being loaded, or a
+                       change makes room */
     struct page_pool pages;
     struct undo_pool undo;
     struct pin *pins;

@@ -43,7 +43,7 @@ struct ldm_memory {
 };
 
 /* memory_max bounds the sum of ldm_memory (0: none): inserts and growing updates beyond it get
- * ERR_NO_SPACE. */
+ * ERR_NO_SPACE (but see fragment_limit). */
 MUST_USE enum err ldm_create(uint64_t memory_max, struct ldm **ret_ldm);
 void ldm_destroy(struct ldm *ldm); /* with all its partitions; NULL is allowed */
 void ldm_memory(const struct ldm *ldm, struct ldm_memory *ret_memory);
@@ -52,6 +52,7 @@ void ldm_set_now(struct ldm *ldm, uint64_t realtime_ns);
 /* Versions as of ts and later must stay readable until unpinned. Any number of pins; ts at least
  * the newest commit at the time of the call. */
 MUST_USE enum err ldm_pin(struct ldm *ldm, uint64_t ts);
+/* One that is not restricted. */
 void ldm_unpin(struct ldm *ldm, uint64_t ts);
 /* The pin made at `from` becomes one at ts, which is not earlier, and from now on only the versions
  * as of exactly ts stay readable through it: a row changed again and again under a long snapshot
@@ -59,8 +60,10 @@ void ldm_unpin(struct ldm *ldm, uint64_t ts);
  * for checkpoints. */
 void ldm_pin_settle(struct ldm *ldm, uint64_t from, uint64_t ts);
 /* The settled pin at ts reads this partition only, from now on: versions of the others' rows are
- * not kept for it. For checkpoints. */
+ * not kept for it. It is unpinned as a restricted one: others at the same ts stay what they are.
+ * For checkpoints. */
 void ldm_pin_restrict(struct ldm *ldm, uint64_t ts, const struct partition *partition);
+void ldm_unpin_restricted(struct ldm *ldm, uint64_t ts, const struct partition *partition);
 /* Frees undo records that no pin needs and index entries and rows that only they needed, and purges
  * expired rows, at most about `budget` of them. Returns how many were handled: 0 means there is
  * nothing to do now. Expired rows are returned through purge (may be NULL: not looked for) for the
@@ -101,6 +104,9 @@ bool change_set_is_empty(const struct change_set *changes);
  * ERR_NO_MEMORY. Nothing changes on failure. */
 MUST_USE enum err fragment_insert(struct fragment *fragment, struct change_set *changes,
                                   const struct value *values, uint32_t *ret_row);
+/* Whether the limit of memory holds for the changes that follow, of any fragment of this worker: it
+ * does but between two calls. */
+void fragment_limit(struct fragment *fragment, bool holds);
 /* Columns of the primary key cannot be updated (ERR_INVALID). ERR_CONFLICT and the rest as above.
  */
 MUST_USE enum err fragment_update(struct fragment *fragment, struct change_set *changes,

@@ -35,7 +35,8 @@ MUST_USE enum err store_create(struct env *env, uint16_t partition_count, struct
  * with file and offset. */
 MUST_USE enum err store_open(struct env *env, struct store_info *ret_info,
                              struct catalog **ret_catalog, struct diag *diag);
-/* Replaces the catalog file atomically and durably. Blocks: call it from a job. */
+/* Replaces the catalog file atomically and durably. Blocks: call it from a job.
+ * ERR_OUTCOME_UNKNOWN: the next start may find the old one or the new one. */
 MUST_USE enum err store_write_catalog(struct env *env, const struct catalog *catalog,
                                       struct diag *diag);
 

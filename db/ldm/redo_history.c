@@ -165,7 +165,7 @@ enum err history_write(struct env *env, const struct store_info *info,
     }
     if (!body.failed) store_frame_put(&file, STORE_HISTORY, info->id, body.bytes, body.size);
     file.failed |= body.failed;
-    enum err err = store_file_replace(env, "redo", history_path, &file, diag);
+    enum err err = store_file_replace(env, "redo", history_path, &file, NULL, diag);
     buf_fini(&body);
     buf_fini(&file);
     return err;

@@ -90,7 +90,7 @@ static enum err superblock_write(struct env *env, const struct store_info *info,
     buf_put(&body, info->key, sizeof(info->key));
     if (!body.failed) store_frame_put(&file, STORE_SUPERBLOCK, info->id, body.bytes, body.size);
     file.failed |= body.failed;
-    enum err err = store_file_replace(env, ".", superblock_path, &file, diag);
+    enum err err = store_file_replace(env, ".", superblock_path, &file, NULL, diag);
     buf_fini(&body);
     buf_fini(&file);
     return err;
@@ -149,7 +149,9 @@ static enum err catalog_write(struct env *env, const struct store_info *info,
     }
     if (!body.failed) store_frame_put(&file, STORE_CATALOG, info->id, body.bytes, body.size);
     file.failed |= body.failed;
-    err = store_file_replace(env, ".", catalog_path, &file, diag);
+    bool renamed;
+    err = store_file_replace(env, ".", catalog_path, &file, &renamed, diag);
+    if (err && renamed) err = diag->err = ERR_OUTCOME_UNKNOWN;
 
 free_bufs:
     buf_fini(&body);

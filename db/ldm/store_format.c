@@ -232,8 +232,9 @@ static enum err file_write_new(struct env *env, const char *path, const struct b
 }
 
 enum err store_file_replace(struct env *env, const char *dir, const char *path,
-                            const struct buf *bytes, struct diag *diag)
+                            const struct buf *bytes, bool *ret_renamed, struct diag *diag)
 {
+    if (ret_renamed) *ret_renamed = false;
     if (bytes->failed) return store_failed(diag, ERR_NO_MEMORY, path);
     char temporary[STORE_PATH_SIZE];
     int size = snprintf(temporary, sizeof(temporary), "%s.tmp", path);
@@ -245,6 +246,7 @@ enum err store_file_replace(struct env *env, const char *dir, const char *path,
         (void)!env->ops->remove(env, temporary);
         return store_failed(diag, err, path);
     }
+    if (ret_renamed) *ret_renamed = true;
     err = env->ops->dir_sync(env, dir);
     return err ? store_failed(diag, err, path) : ERR_NONE;
 }

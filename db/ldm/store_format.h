@@ -59,9 +59,10 @@ MUST_USE enum err store_file_read(struct env *env, const char *path, uint64_t si
                                   struct buf *buf, struct diag *diag);
 /* Writes path.tmp, syncs it, renames it to path and syncs the directory `dir`: after a crash either
  * the old or the new content is there, after success the new. On failure the temporary file is
- * removed where possible. */
+ * removed where possible, and *ret_renamed, which may be NULL, says whether the new content may
+ * nevertheless be what a later start finds: the directory could not be synced. */
 MUST_USE enum err store_file_replace(struct env *env, const char *dir, const char *path,
-                                     const struct buf *bytes, struct diag *diag);
+                                     const struct buf *bytes, bool *ret_renamed, struct diag *diag);
 /* Reads and checks the superblock alone. ERR_INVALID (there is none), ERR_VERSION, ERR_CORRUPT. */
 MUST_USE enum err store_read_info(struct env *env, struct store_info *ret_info, struct diag *diag);
 

@@ -34,7 +34,7 @@ struct checkpointer {
     enum checkpointer_state state;
     uint16_t partition; /* number of the one at hand */
     uint64_t ts;
-    bool pinned;
+    const struct partition *pinned; /* NULL: none is */
     struct checkpoint *checkpoint;
     struct worker_task task;
     struct worker_waiter waiter;
@@ -63,8 +63,8 @@ static struct env *env_of(const struct checkpointer *self)
 
 static void unpin(struct checkpointer *self)
 {
-    if (self->pinned) worker_unpin(self->worker, self->ts);
-    self->pinned = false;
+    if (self->pinned) worker_unpin_restricted(self->worker, self->ts, self->pinned);
+    self->pinned = NULL;
 }
 
 /* ---- runs ---- */
@@ -239,9 +239,9 @@ static void partition_begin(struct checkpointer *self)
         fail(self, err);
         return;
     }
-    self->pinned = true;
+    self->pinned = worker->partitions[self->partition];
     worker_pin_settle(worker, self->ts, self->ts);
-    ldm_pin_restrict(worker->ldm, self->ts, worker->partitions[self->partition]);
+    ldm_pin_restrict(worker->ldm, self->ts, self->pinned);
     self->waiter.ts = self->ts;
     worker_when_settled(worker, &self->waiter);
 }

@@ -10,7 +10,9 @@
  *   client <--DDL_REPLY---
  *
  * When a worker cannot follow (no memory to build an index), the old definitions come back as a
- * still newer catalog, by the same path, and the client gets the error.
+ * still newer catalog, by the same path, and the client gets the error. It gets ERR_OUTCOME_UNKNOWN
+ * whenever the next start may find the change after all; the numbers that such a catalog gave are
+ * not given again.
  *
  * While a worker waits to follow, it prepares no transactions of others (they get ERR_CONFLICT and
  * try again), so that it does not wait for ever. Programs on old definitions get ERR_SCHEMA_CHANGED
@@ -194,12 +196,19 @@ static void write_done(struct env_job *job)
     if (ddl->job_err && !ddl->reverting) {
         ddl->err = ddl->job_err;
         ddl->diag = ddl->job_diag;
+        if (ddl->err == ERR_OUTCOME_UNKNOWN) {
+            ddl->current->version = ddl->next->version;
+            ddl->current->next_table_id = ddl->next->next_table_id;
+        }
         lead_end(ddl);
         return;
     }
     /* A file that could not be put back does not keep the workers from going back: the next start
      * finds the definition that this one refused, and tries to follow it then. */
-    if (ddl->job_err) node_report(worker->node, ddl->job_err, "catalog: %s", ddl->job_diag.text);
+    if (ddl->job_err) {
+        node_report(worker->node, ddl->job_err, "catalog: %s", ddl->job_diag.text);
+        ddl->err = ddl->diag.err = ERR_OUTCOME_UNKNOWN;
+    }
     ddl->missing = worker_count(worker);
     for (uint16_t i = 0; i < worker_count(worker); i++) {
         struct signal *signal = ddl->orders[i];
@@ -264,7 +273,9 @@ static void lead_followed(struct ddl *ddl)
             ddl->next = old;
             if (!lead_publish(ddl)) return;
         }
+        /* Some follow it and the file has it: so may the next start. */
         node_fail(node, ERR_NO_MEMORY, "catalog: %s", err_text(ERR_NO_MEMORY));
+        ddl->err = ddl->diag.err = ERR_OUTCOME_UNKNOWN;
         lead_end(ddl);
         return;
     }
@@ -273,7 +284,8 @@ static void lead_followed(struct ddl *ddl)
     if (err) {
         catalog_destroy(published);
         node_fail(node, err, "catalog: %s", err_text(err));
-        ddl->err = diag_set(&ddl->diag, err, "%s", err_text(err));
+        /* The file has it and all follow it; nobody is told, and the next start finds it. */
+        ddl->err = diag_set(&ddl->diag, ERR_OUTCOME_UNKNOWN, "%s", err_text(err));
     } else {
         catalog_destroy(ddl->current);
         ddl->current = ddl->next;

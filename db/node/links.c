@@ -43,6 +43,8 @@ _Static_assert(offsetof(struct signal, body) ==
 
 static const uint64_t log_interval_ns = 1000000000u;
 
+enum { LINKS_MAX = 1024 }; /* of a worker, unless so many leave too few endpoints to the others */
+
 struct links {
     struct worker *worker;
     struct port *port;
@@ -541,10 +543,12 @@ enum err links_create(struct worker *worker, uint64_t life, const uint8_t secret
     links->worker = worker;
     links->expire = (struct worker_timer){.fire = expire_fire, .context = links};
     sessions_init(&links->sessions);
+    uint32_t linked_max = node_linked_max(node);
     struct port_config config = {
         .events = &events,
         .context = links,
         .hello_size = GREETING_NODE_SIZE,
+        .links_max = linked_max < LINKS_MAX ? linked_max : LINKS_MAX,
         .spin = node->config.spin,
         .sim = node->config.sim_net,
         .sim_node = node->config.sim_net_node + worker->index,

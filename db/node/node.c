@@ -343,10 +343,16 @@ static struct endpoint *endpoint_reuse(struct node *node, const struct worker *w
     return NULL;
 }
 
+uint32_t node_linked_max(const struct node *node)
+{
+    return (uint32_t)(ARRAY_SIZE(node->endpoints) - ENDPOINTS_LOCAL) / node->worker_count;
+}
+
 static enum err endpoint_create(struct node *node, struct worker *worker, bool linked,
                                 struct endpoint **ret_endpoint)
 {
     if (node->endpoint_count == ARRAY_SIZE(node->endpoints)) return ERR_BUSY;
+    if (linked && node->linked_count[worker->index] >= node_linked_max(node)) return ERR_BUSY;
     struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
     if (!endpoint) return ERR_NO_MEMORY;
     endpoint->worker = worker;
@@ -358,6 +364,7 @@ static enum err endpoint_create(struct node *node, struct worker *worker, bool l
     }
     endpoint->number = ENDPOINT_CLIENT_FIRST + node->endpoint_count;
     atomic_store(&node->endpoints[node->endpoint_count++], endpoint);
+    if (linked) node->linked_count[worker->index]++;
     if (worker && !linked) {
         endpoint->next_bound = worker->bound;
         worker->bound = endpoint;

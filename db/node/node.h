@@ -65,6 +65,11 @@ struct endpoint {
     struct endpoint *next_bound; /* the worker's list, of those that get turns */
 };
 
+/* Endpoints that clients of other processes leave to those of this one, db_close among them. */
+enum { ENDPOINTS_LOCAL = 512 };
+_Static_assert(ENDPOINTS_MAX - ENDPOINT_CLIENT_FIRST >= ENDPOINTS_LOCAL + 64 * (int)WORKERS_MAX,
+               "every worker can have links");
+
 struct listeners;
 struct watch;
 
@@ -96,6 +101,7 @@ struct node {
     pthread_mutex_t mutex; /* guards what follows */
     struct watch *watches;
     uint32_t endpoint_count;
+    uint32_t linked_count[WORKERS_MAX]; /* of these, each worker's for clients of other processes */
     uint64_t client_next;
     struct diag health_diag; /* of the first failure, also of checkpoints */
 };
@@ -139,6 +145,9 @@ MUST_USE enum err node_endpoint_open(struct node *node, struct worker *worker,
 /* The same for a client of another process, whose id is given, on the worker's thread. */
 MUST_USE enum err node_endpoint_open_linked(struct node *node, struct worker *worker,
                                             uint64_t client, struct endpoint **ret_endpoint);
+/* How many of those one worker may have: what is left of the table, in equal parts. Beyond it
+ * ERR_BUSY. */
+uint32_t node_linked_max(const struct node *node);
 /* Ends the watch; on its worker's thread, or when that has ended. */
 void node_unwatch(struct node *node, struct watch *watch);
 void node_endpoint_close(struct node *node, struct endpoint *endpoint);

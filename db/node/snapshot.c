@@ -38,6 +38,14 @@ void worker_unpin(struct worker *worker, uint64_t ts)
     collect_now(worker);
 }
 
+void worker_unpin_restricted(struct worker *worker, uint64_t ts, const struct partition *partition)
+{
+    ASSERT(worker->pin_count);
+    worker->pin_count--;
+    ldm_unpin_restricted(worker->ldm, ts, partition);
+    collect_now(worker);
+}
+
 /* ---- waiting for prepared transactions ---- */
 
 bool worker_is_settled(const struct worker *worker, uint64_t ts)

@@ -124,6 +124,8 @@ void worker_pin_settle(struct worker *worker, uint64_t pinned_ts, uint64_t ts);
 /* ts is the one that worker_pin gave, or worker_pin_settle was given. Starts the collection of what
  * only this pin needed. */
 void worker_unpin(struct worker *worker, uint64_t ts);
+/* The same of one that ldm_pin_restrict has restricted. */
+void worker_unpin_restricted(struct worker *worker, uint64_t ts, const struct partition *partition);
 /* No transaction with a prepare timestamp at or below ts is undecided here: a snapshot at ts may be
  * read, once ts was observed by the clock. */
 bool worker_is_settled(const struct worker *worker, uint64_t ts);

@@ -493,6 +493,17 @@ static enum err run_scan(struct run *run)
     return ERR_NONE;
 }
 
+/* INSERT, UPSERT. */
+static enum err run_put(struct run *run)
+{
+    const struct step *step = run->step;
+    enum err err;
+    if (step->flags & STEP_FREES) fragment_limit(run->fragment, false);
+    err = step->kind == STEP_INSERT ? run_insert(run) : run_upsert(run);
+    if (step->flags & STEP_FREES) fragment_limit(run->fragment, true);
+    return err;
+}
+
 static enum err run_step(struct run *run, const struct step *step)
 {
     run->step = step;
@@ -509,8 +520,6 @@ static enum err run_step(struct run *run, const struct step *step)
     switch (step->kind) {
     case STEP_READ:
         return run_read(run);
-    case STEP_INSERT:
-        return run_insert(run);
     case STEP_UPDATE:
         return run_update(run);
     case STEP_DELETE:
@@ -518,8 +527,8 @@ static enum err run_step(struct run *run, const struct step *step)
     case STEP_SCAN:
         return run_scan(run);
     default:
-        ASSERT(step->kind == STEP_UPSERT);
-        return run_upsert(run);
+        ASSERT(step->kind == STEP_INSERT || step->kind == STEP_UPSERT);
+        return run_put(run);
     }
 }
 

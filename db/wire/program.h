@@ -62,6 +62,9 @@ enum step_kind {
 enum step_flag {
     STEP_OPTIONAL = 1, /* a missing row is no error: the step's columns read NULL, UPDATE and DELETE
                           do nothing; for INSERT: an existing row is no error and stays */
+    STEP_FREES = 2, /* of INSERT and UPSERT: the row notes what is being taken away, so the limit of
+                       memory does not hold for it, or a full store could not be emptied. Whoever
+                       sets it sees to it that there are no more such rows than things to take */
 };
 
 /* In expressions: the source of EXPR_COLUMN that is the program's parameters, the column being a

@@ -230,11 +230,13 @@ static enum err decode_clauses(struct decoder *decoder, const struct step_head *
 static bool head_fits(const struct step_head *head, const struct table_def *table)
 {
     if (head->reserved || head->guard_count > PROGRAM_GUARDS_MAX ||
-        head->set_count > SCHEMA_COLUMNS_MAX || (head->flags & ~(unsigned)STEP_OPTIONAL) ||
-        !err_is_known(head->on_err) ||
+        head->set_count > SCHEMA_COLUMNS_MAX ||
+        (head->flags & ~(unsigned)(STEP_OPTIONAL | STEP_FREES)) || !err_is_known(head->on_err) ||
         (head->bits &
          ~(unsigned)(STEP_HAS_WHEN | STEP_HAS_LOOKUP | STEP_HAS_OUTPUT | STEP_INCLUSIVE)))
         return false;
+    bool puts = head->kind == STEP_INSERT || head->kind == STEP_UPSERT;
+    if (!puts && (head->flags & STEP_FREES)) return false;
     bool sets = head->kind == STEP_UPDATE || head->kind == STEP_UPSERT;
     if (!sets && head->set_count) return false;
     if (head->kind != STEP_SCAN && (head->index || head->limit || (head->bits & STEP_INCLUSIVE)))

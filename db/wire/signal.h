@@ -54,7 +54,7 @@ enum signal_type {
 
 /* Where a signal comes from or goes to: worker w is endpoint w; client endpoints start at
  * ENDPOINT_CLIENT_FIRST. */
-enum { ENDPOINT_CLIENT_FIRST = 1024, ENDPOINTS_MAX = 4096 };
+enum { ENDPOINT_CLIENT_FIRST = 1024, ENDPOINTS_MAX = 16384 };
 
 struct signal_header {
     uint32_t size;    /* of header and body, bytes */

@@ -18,6 +18,7 @@ struct store {
     char data_dir[96];
     uint16_t workers;
     bool relatime;
+    uint64_t memory_max; /* of the database; 0: none */
     struct db *db;
     struct fs *fs;
     struct db_client *db_client;
@@ -41,8 +42,10 @@ static const struct fs_caller user = {.uid = 1000, .gid = 100};
 static inline void store_open(struct store *store)
 {
     struct diag diag = {0};
-    struct db_config config = {
-        .dir = store->db_dir, .create = true, .worker_count = store->workers};
+    struct db_config config = {.dir = store->db_dir,
+                               .create = true,
+                               .worker_count = store->workers,
+                               .memory_max = store->memory_max};
     enum err err = db_open_embedded(&config, &store->db, &diag);
     cr_assert_eq(err, ERR_NONE, "%s: %s", err_name(err), diag.text);
     struct fs_config fs_config = {
@@ -53,9 +56,9 @@ static inline void store_open(struct store *store)
     OK(fs_client_create(store->fs, store->db_client, &store->c));
 }
 
-static inline void store_new(struct store *store, uint16_t workers)
+static inline void store_new_limited(struct store *store, uint16_t workers, uint64_t memory_max)
 {
-    *store = (struct store){.workers = workers, .relatime = true};
+    *store = (struct store){.workers = workers, .relatime = true, .memory_max = memory_max};
     strcpy(store->dir, "/tmp/trellis-fs-XXXXXX");
     cr_assert(mkdtemp(store->dir));
     snprintf(store->db_dir, sizeof(store->db_dir), "%s/db", store->dir);
@@ -72,6 +75,11 @@ static inline void store_close(struct store *store)
     cr_assert_eq(err, ERR_NONE, "%s: %s", err_name(err), diag.text);
     err = db_close(store->db, &diag);
     cr_assert_eq(err, ERR_NONE, "%s: %s", err_name(err), diag.text);
+}
+
+static inline void store_new(struct store *store, uint16_t workers)
+{
+    store_new_limited(store, workers, 0);
 }
 
 static inline void store_remove(struct store *store)

@@ -1,5 +1,7 @@
 /* A device without space: writes say so, nothing else suffers. Needs to mount a small tmpfs in a
- * namespace of its own, so it is skipped for ordinary users. */
+ * namespace of its own, so it is skipped for ordinary users.
+ *
+ * A database without memory: nothing can be made, everything can be taken away. */
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -57,4 +59,58 @@ Test(full, a_full_device_is_enospc_and_recovers, .timeout = 120)
     store_close(&s);
     cr_assert_eq(umount(s.data_dir), 0);
     store_remove(&s);
+}
+
+static void name_of(char name[16], const char *prefix, uint32_t number)
+{
+    snprintf(name, 16, "%s%u", prefix, number);
+}
+
+Test(full, a_full_database_can_be_emptied_and_filled_again, .timeout = 120)
+{
+    static struct store s;
+    store_new_limited(&s, 2, 24 << 20);
+    struct fs_attr attr;
+    struct fs_file *file;
+    char name[16];
+    static char bytes[65536];
+    OK(fs_create_file(s.c, &root, 1, "cut", 0600, O_RDWR, &attr, &file));
+    write_at(&s, file, 0, bytes, sizeof(bytes));
+    OK(fs_flush_file(s.c, file));
+    uint64_t cut = attr.ino;
+    for (int round = 0; round < 2; round++) {
+        uint32_t files = 0, dirs = 0;
+        enum err err = ERR_NONE;
+        while (!err) {
+            name_of(name, "f", files);
+            err = fs_mknod(s.c, &root, 1, name, S_IFREG | 0644, 0, &attr);
+            if (!err) fs_forget(s.c, attr.ino, 1);
+            files += !err;
+            if (err || files % 8) continue;
+            name_of(name, "d", dirs);
+            err = fs_mkdir(s.c, &root, 1, name, 0755, &attr);
+            if (!err) fs_forget(s.c, attr.ino, 1);
+            dirs += !err;
+        }
+        cr_assert_eq(err, ERR_NO_SPACE, "%s", err_name(err));
+        cr_assert_gt(files, 1000);
+        /* What is there is cut, replaced, and goes. */
+        attr = (struct fs_attr){.size = 1000u - (unsigned)round};
+        OK(fs_setattr(s.c, &root, cut, FS_SET_SIZE, &attr, &attr));
+        OK(fs_rename(s.c, &root, 1, "f1", 1, "f0", 0));
+        for (uint32_t i = 0; i < files; i++) {
+            if (i == 1) continue;
+            name_of(name, "f", i);
+            OK(fs_unlink(s.c, &root, 1, name));
+        }
+        for (uint32_t i = 0; i < dirs; i++) {
+            name_of(name, "d", i);
+            OK(fs_rmdir(s.c, &root, 1, name));
+        }
+        background_drain(s.fs);
+    }
+    OK(fs_release_file(s.c, file));
+    fs_forget(s.c, cut, 1);
+    check_tree(&s, false);
+    store_end(&s);
 }

@@ -270,6 +270,56 @@ Test(db, memory_limit_refuses_growth_and_nothing_else)
     fixture_fini(&fx);
 }
 
+/* An account goes, and a row of the other table, which had none so far, says so. */
+static enum err account_take(struct fixture *fx, uint16_t slot, uint32_t id, unsigned flags)
+{
+    struct operand key[2] = {operand_value(value_u64(slot)), operand_value(value_u64(id))};
+    struct operand values[4] = {operand_value(value_u64((uint64_t)slot << HOME_SHIFT | id)),
+                                operand_value(value_u64(0)), operand_value(value_u64(0)),
+                                operand_value(value_u64(0))};
+    program_begin(&fx->program);
+    program_section(&fx->program, slot);
+    program_delete(&fx->program, fx->account, key, ERR_NOT_FOUND);
+    program_insert(&fx->program, fx->inode, values, ERR_EXISTS);
+    program_flags(&fx->program, flags);
+    return db_run(fx->client, &fx->program, &fx->reply);
+}
+
+Test(db, a_full_store_can_be_emptied_and_filled_again)
+{
+    struct fixture fx;
+    fixture_init(&fx, (struct db_config){.worker_count = 2, .memory_max = 16 << 20});
+    enum { SLOTS = 4 };
+    for (int round = 0; round < 2; round++) {
+        uint32_t counts[SLOTS] = {0};
+        for (uint16_t slot = 0; slot < SLOTS; slot++) {
+            enum err err = ERR_NONE;
+            while (!err) {
+                err = account_create(&fx, slot, counts[slot], 1);
+                counts[slot] += !err;
+                cr_assert_lt(counts[slot], 2000000);
+            }
+            cr_assert_eq(err, ERR_NO_SPACE);
+        }
+        cr_assert_gt(counts[0], 10000);
+        cr_assert_eq(account_take(&fx, 0, 0, 0), ERR_NO_SPACE);
+        for (uint16_t slot = 0; slot < SLOTS; slot++) {
+            for (uint32_t id = 0; id < counts[slot]; id++) {
+                enum err err = account_take(&fx, slot, id, STEP_FREES);
+                cr_assert_eq(err, ERR_NONE, "%u of %u: %s", id, counts[slot], err_name(err));
+            }
+            for (uint32_t id = 0; id < counts[slot]; id++) {
+                struct operand key = operand_value(value_u64((uint64_t)slot << HOME_SHIFT | id));
+                program_begin(&fx.program);
+                program_section(&fx.program, slot);
+                program_delete(&fx.program, fx.inode, &key, ERR_NOT_FOUND);
+                cr_assert_eq(db_run(fx.client, &fx.program, &fx.reply), ERR_NONE);
+            }
+        }
+    }
+    fixture_fini(&fx);
+}
+
 Test(db, expired_rows_vanish_and_are_purged)
 {
     struct fixture fx;

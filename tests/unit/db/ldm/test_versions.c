@@ -294,7 +294,7 @@ Test(versions, a_pin_of_one_partition_keeps_nothing_of_the_others)
     commit(&fx);
     cr_assert_eq(fragment_value_at(other, 0, 3, all).u, 77);
     cr_assert_eq(fragment_value_at(other, 0, 3, TS_LATEST).u, 88);
-    ldm_unpin(fx.store.ldm, pinned);
+    ldm_unpin_restricted(fx.store.ldm, pinned, fx.store.partition);
     cr_assert_eq(fragment_value_at(other, 0, 3, all).u, 77);
     while (ldm_collect(fx.store.ldm, 1000, NULL, NULL))
         ;
@@ -305,6 +305,38 @@ Test(versions, a_pin_of_one_partition_keeps_nothing_of_the_others)
     delete_all(&fx, other);
     delete_all(&fx, fx.fragment);
     cr_assert_eq(fragment_verify(other, &diag), ERR_NONE, "%s", diag.text);
+    fixture_fini(&fx);
+}
+
+Test(versions, a_snapshot_outlives_a_restricted_one_of_the_same_time)
+{
+    struct fixture fx;
+    fixture_init(&fx);
+    struct partition *elsewhere;
+    cr_assert_eq(partition_create(fx.store.ldm, 1, &elsewhere), ERR_NONE);
+    struct value values[4] = {value_i64(1), value_null(), value_text("x"), value_u64(77)};
+    uint32_t row;
+    cr_assert_eq(fragment_insert(fx.fragment, fx.changes, values, &row), ERR_NONE);
+    commit(&fx);
+    /* A checkpoint's of the other partition, and a query's, in this order. */
+    uint64_t ts = fx.ts;
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(ldm_pin(fx.store.ldm, ts), ERR_NONE);
+        ldm_pin_settle(fx.store.ldm, ts, ts);
+        if (i == 0) ldm_pin_restrict(fx.store.ldm, ts, elsewhere);
+    }
+    /* And one more of a checkpoint, which finds the query's before its own. */
+    cr_assert_eq(ldm_pin(fx.store.ldm, ts), ERR_NONE);
+    ldm_pin_settle(fx.store.ldm, ts, ts);
+    ldm_pin_restrict(fx.store.ldm, ts, elsewhere);
+    ldm_unpin_restricted(fx.store.ldm, ts, elsewhere);
+    uint16_t column = 3;
+    struct value value = value_u64(88);
+    cr_assert_eq(fragment_update(fx.fragment, fx.changes, row, &column, &value, 1), ERR_NONE);
+    commit(&fx);
+    cr_assert_eq(n_at(&fx, row, ts), 77);
+    ldm_unpin(fx.store.ldm, ts);
+    ldm_unpin_restricted(fx.store.ldm, ts, elsewhere);
     fixture_fini(&fx);
 }
 

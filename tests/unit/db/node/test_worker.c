@@ -330,3 +330,30 @@ Test(worker, a_full_disk_stalls_until_there_is_space)
     cr_assert_eq(node_health(fx.node), ERR_NONE);
     teardown(&fx);
 }
+
+static uint32_t fill_with_linked(struct fixture *fx, uint16_t worker)
+{
+    struct endpoint *endpoint;
+    enum err err;
+    uint32_t count = 0;
+    while (!(
+        err = node_endpoint_open_linked(fx->node, fx->node->workers[worker], count + 1, &endpoint)))
+        count++;
+    cr_assert_eq(err, ERR_BUSY);
+    return count;
+}
+
+Test(worker, clients_of_other_processes_leave_endpoints_to_all_others)
+{
+    struct fixture fx;
+    setup(&fx, 3);
+    struct endpoint *endpoint;
+    for (uint16_t w = 0; w < 3; w++)
+        cr_assert_eq(fill_with_linked(&fx, w), node_linked_max(fx.node));
+    for (uint32_t i = 0; i < ENDPOINTS_LOCAL; i++)
+        cr_assert_eq(node_endpoint_open(fx.node, NULL, &endpoint), ERR_NONE);
+    /* One that ends makes room for the next of its kind. */
+    node_endpoint_close(fx.node, endpoint);
+    cr_assert_eq(node_endpoint_open(fx.node, NULL, &endpoint), ERR_NONE);
+    teardown(&fx);
+}

@@ -196,6 +196,12 @@ Test(program, decode_refuses_references_that_mean_nothing)
     program_read(program, &item, &own, ERR_NONE);
     expect_bad(&fx, "the own row in a key");
     program_read(program, &item, &key, ERR_NONE);
+    program_flags(program, STEP_FREES);
+    expect_bad(&fx, "a read that frees");
+    program_delete(program, &item, &key, ERR_NONE);
+    program_flags(program, 4);
+    expect_bad(&fx, "no such flag");
+    program_read(program, &item, &key, ERR_NONE);
     program_when(program, column_is(&fx.arena, 0, AMOUNT_COLUMN, 1));
     expect_bad(&fx, "the own row in when");
     program_update(program, &item, &key, ERR_NONE);
