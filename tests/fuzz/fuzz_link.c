@@ -4,7 +4,7 @@
  *   byte 0   bit 0: the peer knows the secret, and does the handshake as it should before it turns
  *            bit 1: it is the acceptor (the port connects), else the connector
  *   then     records of u8 flags, u8 size in 8-byte words, the bytes: one batch each
- *              bits 0-1: of the header, 1: size, sequence and reserved are put right; 2: kind DATA
+ *              bits 0-1: of the header, 1: size, sequence and taken are put right; 2: kind DATA
  *                        as well; 3: one fragment is put around the bytes as well
  *              bit 2:    the port's owner sends a message first
  *              bit 3:    the owner closes the link
@@ -292,9 +292,9 @@ static void give_record(uint8_t flags, const uint8_t *bytes, uint32_t size, uint
         memcpy(&header, batch, sizeof(header));
         header.size = size;
         header.sequence = *sequence;
-        header.reserved = 0;
         header.check = 0;
         if (help >= 2) header.kind = BATCH_DATA;
+        if (header.kind != BATCH_GOODBYE) header.taken = 0;
         if (help == 3) header.count = 1;
         memcpy(batch, &header, sizeof(header));
     }
