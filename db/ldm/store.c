@@ -136,8 +136,9 @@ free_file:
 /* ---- catalog ---- */
 
 static enum err catalog_write(struct env *env, const struct store_info *info,
-                              const struct catalog *catalog, struct diag *diag)
+                              const struct catalog *catalog, bool *ret_renamed, struct diag *diag)
 {
+    *ret_renamed = false;
     struct buf body, file;
     buf_init(&body);
     buf_init(&file);
@@ -149,9 +150,7 @@ static enum err catalog_write(struct env *env, const struct store_info *info,
     }
     if (!body.failed) store_frame_put(&file, STORE_CATALOG, info->id, body.bytes, body.size);
     file.failed |= body.failed;
-    bool renamed;
-    err = store_file_replace(env, ".", catalog_path, &file, &renamed, diag);
-    if (err && renamed) err = diag->err = ERR_OUTCOME_UNKNOWN;
+    err = store_file_replace(env, ".", catalog_path, &file, ret_renamed, diag);
 
 free_bufs:
     buf_fini(&body);
@@ -223,7 +222,8 @@ enum err store_create(struct env *env, uint16_t partition_count, struct diag *di
     err = history_write(env, &info, &history, diag);
     if (err) return err;
     const struct catalog catalog = {.version = 1, .next_table_id = 1};
-    err = catalog_write(env, &info, &catalog, diag);
+    bool renamed; /* no matter: without a superblock there is no store */
+    err = catalog_write(env, &info, &catalog, &renamed, diag);
     if (err) return err;
     return superblock_write(env, &info, diag);
 }
@@ -245,5 +245,8 @@ enum err store_write_catalog(struct env *env, const struct catalog *catalog, str
     struct store_info info;
     enum err err = store_read_info(env, &info, diag);
     if (err) return err;
-    return catalog_write(env, &info, catalog, diag);
+    bool renamed;
+    err = catalog_write(env, &info, catalog, &renamed, diag);
+    if (err && renamed) err = diag->err = ERR_OUTCOME_UNKNOWN;
+    return err;
 }
