@@ -8,7 +8,6 @@
 #include <sys/mount.h>
 
 #include "tests/unit/metadata/checker.h"
-#include "tests/unit/sanitized.h"
 
 Test(full, a_full_device_is_enospc_and_recovers, .timeout = 120)
 {
@@ -70,7 +69,7 @@ static void name_of(char name[16], const char *prefix, uint32_t number)
 Test(full, a_full_database_can_be_emptied_and_filled_again, .timeout = 300)
 {
     static struct store s;
-    store_new_limited(&s, 2, SANITIZED ? 12 << 20 : 24 << 20);
+    store_new_limited(&s, 2, 4 << 20);
     struct fs_attr attr;
     struct fs_file *file;
     char name[16];
@@ -79,7 +78,7 @@ Test(full, a_full_database_can_be_emptied_and_filled_again, .timeout = 300)
     write_at(&s, file, 0, bytes, sizeof(bytes));
     OK(fs_flush_file(s.c, file));
     uint64_t cut = attr.ino;
-    for (int round = 0; round < (SANITIZED ? 1 : 2); round++) {
+    for (int round = 0; round < 2; round++) {
         uint32_t files = 0, dirs = 0;
         enum err err = ERR_NONE;
         while (!err) {

@@ -254,7 +254,7 @@ Test(db, definitions_change_under_programs)
 Test(db, memory_limit_refuses_growth_and_nothing_else)
 {
     struct fixture fx;
-    fixture_init(&fx, (struct db_config){.worker_count = 1, .memory_max = 8 << 20});
+    fixture_init(&fx, (struct db_config){.worker_count = 1, .memory_max = 2 << 20});
     enum err err = ERR_NONE;
     uint32_t count = 0;
     while (!err && count < 2000000)
@@ -288,8 +288,8 @@ static enum err account_take(struct fixture *fx, uint16_t slot, uint32_t id, uns
 Test(db, a_full_store_can_be_emptied_and_filled_again)
 {
     struct fixture fx;
-    fixture_init(&fx, (struct db_config){.worker_count = 2, .memory_max = 16 << 20});
-    enum { SLOTS = 4 };
+    fixture_init(&fx, (struct db_config){.worker_count = 2, .memory_max = 2 << 20});
+    enum { SLOTS = 2 };
     for (int round = 0; round < 2; round++) {
         uint32_t counts[SLOTS] = {0};
         for (uint16_t slot = 0; slot < SLOTS; slot++) {
@@ -301,7 +301,7 @@ Test(db, a_full_store_can_be_emptied_and_filled_again)
             }
             cr_assert_eq(err, ERR_NO_SPACE);
         }
-        cr_assert_gt(counts[0], 10000);
+        cr_assert_gt(counts[0], 1000);
         cr_assert_eq(account_take(&fx, 0, 0, 0), ERR_NO_SPACE);
         for (uint16_t slot = 0; slot < SLOTS; slot++) {
             for (uint32_t id = 0; id < counts[slot]; id++) {
