@@ -4,8 +4,8 @@
  *                                               "serving ADDRESS" once it listens
  *     vm_probe ping ADDRESS SIZE COUNT [SPIN]   so many round trips, one at a time; their latencies
  *     vm_probe flood ADDRESS SIZE COUNT         sends all of them as fast as it can, waits for all
- * echoes vm_probe hold ADDRESS LINKS SECONDS [MS]  keeps so many links busy, each with one message
- * under way, and says for how long the longest was down; MS: keep-alive
+ * echoes vm_probe hold ADDRESS LINKS SECONDS [MS [UPS]]  keeps so many links busy, each with one
+ * message under way, and says for how long the longest was down; MS: keep-alive
  *
  * SPIN is spin, sleep or adaptive (the default). Messages carry their number, and every echo is
  * checked: a lost, doubled, disordered or damaged one ends the program with status 1. */
@@ -59,6 +59,21 @@ static void send_next(struct peer *peer)
         fail("cannot send", err_text(err));
 }
 
+static bool all_up(void)
+{
+    for (unsigned i = 0; i < peer_count; i++)
+        if (!peers[i].up) return false;
+    return true;
+}
+
+static unsigned ups_count(void)
+{
+    unsigned ups = 0;
+    for (unsigned i = 0; i < peer_count; i++)
+        ups += peers[i].ups;
+    return ups;
+}
+
 static enum err on_up(void *context, struct link *link)
 {
     (void)context;
@@ -66,6 +81,7 @@ static enum err on_up(void *context, struct link *link)
     if (serving) return ERR_NONE;
     peer->up = true;
     peer->ups++;
+    if (all_up()) printf("all up, %u times in all\n", ups_count());
     return ERR_NONE;
 }
 
@@ -182,13 +198,16 @@ static void flood(struct port *port, uint32_t count)
            (double)count / (double)stats.batches_sent, stats.stalls);
 }
 
-static void hold(struct port *port, double seconds)
+/* Until so many seconds are over, or, when `enough` is given, all links are up and have been up
+ * that many times in all. */
+static void hold(struct port *port, double seconds, unsigned enough)
 {
     uint64_t start = now_ns(), longest = 0;
-    unsigned ups = 0, downs = 0;
+    unsigned downs = 0;
     for (unsigned i = 0; i < peer_count; i++)
         peers[i].since_ns = start;
-    while ((double)(now_ns() - start) < seconds * 1e9) {
+    while ((double)(now_ns() - start) < seconds * 1e9 &&
+           !(enough && all_up() && ups_count() >= enough)) {
         for (unsigned i = 0; i < peer_count; i++)
             if (peers[i].up && peers[i].received == peers[i].sent) send_next(&peers[i]);
         port_wait(port, 10000000);
@@ -197,14 +216,14 @@ static void hold(struct port *port, double seconds)
         uint64_t silent = now_ns() - peers[i].since_ns;
         if (silent > peers[i].longest_ns) peers[i].longest_ns = silent;
         if (peers[i].longest_ns > longest) longest = peers[i].longest_ns;
-        ups += peers[i].ups;
         downs += peers[i].downs;
     }
     struct port_stats stats;
     port_stats(port, &stats);
     printf("hold: %u links, %" PRIu64 " echoes, %u ups, %u downs, longest silence %.3f s, %" PRIu64
            " KiB registered\n",
-           peer_count, echoes, ups, downs, (double)longest / 1e9, stats.registered_bytes >> 10);
+           peer_count, echoes, ups_count(), downs, (double)longest / 1e9,
+           stats.registered_bytes >> 10);
 }
 
 static enum port_spin spin_of(const char *text)
@@ -261,7 +280,8 @@ int main(int argc, char **argv)
     wait_up(port);
     if (pings) ping(port, number_of(argc > 4 ? argv[4] : NULL));
     if (floods) flood(port, number_of(argc > 4 ? argv[4] : NULL));
-    if (holds) hold(port, strtod(argc > 4 ? argv[4] : "1", NULL));
+    if (holds)
+        hold(port, strtod(argc > 4 ? argv[4] : "1", NULL), argc > 6 ? number_of(argv[6]) : 0);
     port_destroy(port);
     free(peers);
     free(content);

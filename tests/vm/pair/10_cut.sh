@@ -1,5 +1,5 @@
 # The wire is cut while links are up, over verbs and tcp: keep-alive finds out, and they come back when it is mended.
-# limit_s: 120
+# limit_s: 180
 # programs: tests/vm/vm_probe
 fail() { echo "$*"; cat /tmp/server /tmp/hold-*; rig_ask meet end; exit 1; }
 if [ "$RIG_HOST" = a ]; then
@@ -17,9 +17,9 @@ if [ "$RIG_HOST" = a ]; then
 else
     rig_ask meet serving
     : >/tmp/server
-    vm_probe hold "verbs:$RIG_PEER:7000" 4 20 2000 >/tmp/hold-verbs 2>&1 &
+    vm_probe hold "verbs:$RIG_PEER:7000" 4 70 2000 8 >/tmp/hold-verbs 2>&1 &
     verbs=$!
-    vm_probe hold "tcp:$RIG_PEER:7001" 4 20 2000 >/tmp/hold-tcp 2>&1 &
+    vm_probe hold "tcp:$RIG_PEER:7001" 4 70 2000 8 >/tmp/hold-tcp 2>&1 &
     tcp=$!
     rig_wait /tmp/hold-verbs "up after" && rig_wait /tmp/hold-tcp "up after" || fail "never up"
     rig_ask meet up
@@ -27,7 +27,9 @@ else
     wait $tcp || fail "the tcp client failed"
     cat /tmp/hold-verbs /tmp/hold-tcp
     for kind in verbs tcp; do
-        grep -q 'hold: 4 links, .* 8 ups, 4 downs' /tmp/hold-$kind || fail "not all $kind links went down and came back"
+        # More than once each, where the machine below is too busy to let the guests answer in time.
+        awk '$1 == "hold:" { ups = $6; downs = $8 } END { exit !(downs >= 4 && ups == downs + 4) }' /tmp/hold-$kind ||
+            fail "not all $kind links went down and came back"
         grep -q -E 'nothing was heard|does not answer' /tmp/hold-$kind || fail "$kind gave no such reason"
     done
     rig_ask meet end
