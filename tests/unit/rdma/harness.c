@@ -168,6 +168,9 @@ void world_fini(struct world *world)
     for (unsigned i = 0; i < world->count; i++) {
         struct endpoint *endpoint = world->endpoints[i];
         endpoint_stop(endpoint);
+        /* The others take the farewell, or each would wait in vain for an answer to its own. */
+        for (unsigned other = i + 1; other < world->count; other++)
+            if (world->endpoints[other]->port) port_poll(world->endpoints[other]->port);
         cr_assert_not(endpoint->broken, "a message was wrong");
         cr_assert_eq(atomic_load(&endpoint->messages_alive), 0, "memory of messages was lost");
         free(endpoint);
@@ -196,22 +199,36 @@ static void world_advance(struct world *world)
     sim_net_advance(world->net, step < STEP_NS ? step : STEP_NS);
 }
 
-void world_turn(struct world *world)
+/* How many messages came. */
+static uint32_t world_look(struct world *world)
 {
+    uint32_t messages = 0;
     for (unsigned i = 0; i < world->count; i++) {
         struct endpoint *endpoint = world->endpoints[i];
         if (!endpoint->port || endpoint->paused) continue;
-        port_poll(endpoint->port);
+        messages += port_poll(endpoint->port);
         port_flush(endpoint->port);
     }
     if (world->net) world_advance(world);
+    return messages;
+}
+
+void world_turn(struct world *world)
+{
+    (void)world_look(world);
+}
+
+void world_rest(struct world *world)
+{
+    static const struct timespec pause = {.tv_nsec = 50 * 1000};
+    if (!world_look(world) && !world->net) nanosleep(&pause, NULL);
 }
 
 void turn_for_ms(struct world *world, uint64_t ms)
 {
     uint64_t until = world_now_ns(world) + ms * 1000000u;
     while (world_now_ns(world) < until)
-        world_turn(world);
+        world_rest(world);
 }
 
 /* ---- endpoints ---- */

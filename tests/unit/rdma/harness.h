@@ -65,6 +65,8 @@ void world_init(struct world *world, enum test_backend_number backend);
 void world_fini(struct world *world);
 /* Every endpoint: poll, flush. Simulated time moves on. */
 void world_turn(struct world *world);
+/* A turn of somebody who only waits: when it brought nothing, the core is others' for a moment. */
+void world_rest(struct world *world);
 uint64_t world_now_ns(const struct world *world);
 
 /* With what every test wants, which it may change before endpoint_start. */
@@ -98,7 +100,7 @@ uint64_t clock_now_ns(void);
         uint64_t until_start_ = world_now_ns(world);                                               \
         uint64_t until_limit_ = (uint64_t)20 * 1000000000u * until_patience();                     \
         while (!(condition)) {                                                                     \
-            world_turn(world);                                                                     \
+            world_rest(world);                                                                     \
             cr_assert(world_now_ns(world) - until_start_ < until_limit_, "line %d: in vain: %s",   \
                       __LINE__, #condition);                                                       \
         }                                                                                          \

@@ -160,7 +160,7 @@ LINK_TEST_REAL(peers_killed_in_the_middle_of_coming_up_leave_nothing_behind)
     }
     struct port_stats stats;
     do {
-        world_turn(&world);
+        world_rest(&world);
         port_stats(server->port, &stats);
     } while (stats.links || stats.links_pending);
     UNTIL(&world, atomic_load(&server->messages_alive) == 0);
