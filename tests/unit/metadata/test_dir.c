@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "tests/unit/metadata/checker.h"
+#include "tests/unit/sanitized.h"
 
 static struct store s;
 
@@ -86,7 +87,7 @@ CASE(dir, reading_goes_on_anywhere)
     cr_assert_eq(entries[1].cookie, 2);
     for (int i = 0; i < 100; i++)
         cookies[i] = entries[i].cookie;
-    for (uint32_t i = 0; i < 100; i++)
+    for (uint32_t i = 0; i < 100; i += SANITIZED ? 7 : 1)
         cr_assert_eq(read_all(d, cookies[i], 64, false, NULL), NAMES + 2 - (i + 1));
     OK(fs_readdir(s.c, d, INT64_MAX, false, entries, 100, &count));
     cr_assert_eq(count, 0);

@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 
 #include "tests/unit/metadata/checker.h"
+#include "tests/unit/sanitized.h"
 
 Test(full, a_full_device_is_enospc_and_recovers, .timeout = 120)
 {
@@ -69,7 +70,7 @@ static void name_of(char name[16], const char *prefix, uint32_t number)
 Test(full, a_full_database_can_be_emptied_and_filled_again, .timeout = 300)
 {
     static struct store s;
-    store_new_limited(&s, 2, 4 << 20);
+    store_new_limited(&s, 2, SANITIZED ? 3 << 20 : 4 << 20);
     struct fs_attr attr;
     struct fs_file *file;
     char name[16];

@@ -5,8 +5,9 @@
 #include <stdio.h>
 
 #include "tests/unit/metadata/checker.h"
+#include "tests/unit/sanitized.h"
 
-enum { NODES_MAX = 4000, ENTRIES_MAX = 4000, ROUNDS = 6000, NAMES = 12 };
+enum { NODES_MAX = 4000, ENTRIES_MAX = 4000, ROUNDS = SANITIZED ? 3000 : 6000, NAMES = 12 };
 
 struct node {
     uint64_t ino;

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "tests/unit/metadata/checker.h"
+#include "tests/unit/sanitized.h"
 
 enum { THREADS = 4, DIRS = 6, NAMES = 8 };
 
@@ -172,7 +173,7 @@ static void close_store(void)
 static void mixed_with(uint16_t workers)
 {
     open_store(workers);
-    run_threads(mixed, 1500, workers);
+    run_threads(mixed, SANITIZED ? 600 : 1500, workers);
     close_store();
 }
 
@@ -217,7 +218,7 @@ static void mixed_on_workers(uint16_t workers)
     memset(posted, 0, sizeof(posted));
     for (uint16_t i = 0; i < workers; i++) {
         posted[i].worker.random = 31u * i + 7;
-        posted[i].worker.rounds = 2000;
+        posted[i].worker.rounds = SANITIZED ? 600 : 2000;
         posted[i].index = i;
         sem_init(&posted[i].done, 0, 0);
         OK(db_post(s.db, i, run_posted, &posted[i]));
@@ -333,7 +334,7 @@ static void data(struct worker *worker)
 Test(stress, data_of_shared_files_with_two_workers, .timeout = 600)
 {
     open_store(2);
-    run_threads(data, 400, 5);
+    run_threads(data, SANITIZED ? 150 : 400, 5);
     background_drain(s.fs);
     check_tree(&s, false);
     unsigned objects = count_objects(&s);

@@ -1,6 +1,7 @@
 /* Stores as a whole: opening, refusing, closing, restarting with other numbers of workers,
  * definitions, watches. */
 #include "tests/unit/db/api/fixture.h"
+#include "tests/unit/sanitized.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -251,10 +252,13 @@ Test(db, definitions_change_under_programs)
     fixture_fini(&fx);
 }
 
+/* Soon full. */
+enum { MEMORY_MAX = SANITIZED ? 1 << 20 : 2 << 20 };
+
 Test(db, memory_limit_refuses_growth_and_nothing_else)
 {
     struct fixture fx;
-    fixture_init(&fx, (struct db_config){.worker_count = 1, .memory_max = 2 << 20});
+    fixture_init(&fx, (struct db_config){.worker_count = 1, .memory_max = MEMORY_MAX});
     enum err err = ERR_NONE;
     uint32_t count = 0;
     while (!err && count < 2000000)
@@ -288,7 +292,7 @@ static enum err account_take(struct fixture *fx, uint16_t slot, uint32_t id, uns
 Test(db, a_full_store_can_be_emptied_and_filled_again)
 {
     struct fixture fx;
-    fixture_init(&fx, (struct db_config){.worker_count = 2, .memory_max = 2 << 20});
+    fixture_init(&fx, (struct db_config){.worker_count = 2, .memory_max = MEMORY_MAX});
     enum { SLOTS = 2 };
     for (int round = 0; round < 2; round++) {
         uint32_t counts[SLOTS] = {0};

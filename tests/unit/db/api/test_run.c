@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "base/hash.h"
+#include "tests/unit/sanitized.h"
 
 /* Not negative. */
 static int random_next(uint64_t *seed)
@@ -427,7 +428,7 @@ Test(run, submitted_programs_are_called_back_once_each)
     make_accounts(&fx);
     struct counting counting = {.fx = &fx};
     unsigned submitted = 0;
-    for (unsigned i = 0; i < 2000; i++) {
+    for (unsigned i = 0; i < (SANITIZED ? 600 : 2000); i++) {
         arena_reset(&arena);
         put_transfer(&fx.program, fx.account, &arena, i % ACCOUNTS, (i + 1) % ACCOUNTS, 1);
         enum err err = db_submit(fx.client, &fx.program, on_done, &counting);

@@ -5,6 +5,7 @@
 
 #include "tests/unit/db/api/fixture.h"
 #include "tests/unit/db/query/build.h"
+#include "tests/unit/sanitized.h"
 
 enum { ACCOUNTS = 4000, SLOTS = 64 };
 #define BALANCE INT64_C(100)
@@ -225,7 +226,7 @@ Test(query_api, a_snapshot_never_sees_half_a_transaction)
         struct builder b;
         build_total(&b, f.account);
         uint64_t last_ts = 0;
-        for (int round = 0; round < 200; round++) {
+        for (int round = 0; round < (SANITIZED ? 60 : 200); round++) {
             struct db_query *query;
             struct diag diag = {0};
             const struct value *row;
