@@ -22,7 +22,6 @@
 enum { PROBES = 2000, PER_DIR = 1000, SIZES = 4, EVENTS = 9 };
 static const uint64_t FILES_MAX = 1000000; /* more only when asked for: it takes minutes */
 
-#define PROBE_VARIABLE "TRELLIS_BENCH_PROBE"
 #define VALGRIND "/usr/bin/valgrind"
 
 static const uint64_t directory_sizes[SIZES] = {1000, 10000, 100000, 1000000};

@@ -5,6 +5,9 @@
 
 #include "bench/store.h"
 
+/* `bench misses` runs this program in a simulator, and tells it by this what to do. */
+#define PROBE_VARIABLE "TRELLIS_BENCH_PROBE"
+
 enum bench_operation { BENCH_CREATE, BENCH_LOOKUP, BENCH_UNLINK, BENCH_OPERATIONS };
 extern const char *const bench_operation_names[BENCH_OPERATIONS];
 

@@ -1,4 +1,5 @@
-/* `trellis bench`: runs one of the benchmarks in bench/. */
+/* `trellis bench`: runs one of the benchmarks in bench/, in a directory that goes with it, whatever
+ * ends it. */
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -7,7 +8,9 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
+#include "bench/probe.h"
 #include "cli/cli.h"
+#include "cli/supervise.h"
 
 static int list_benches(void)
 {
@@ -22,6 +25,23 @@ static bool take_text(const char **texts, unsigned *count, unsigned max)
     if (*count == max) return false;
     texts[(*count)++] = optarg;
     return true;
+}
+
+struct run {
+    struct bench *bench;
+    const struct bench_entry *entry;
+    const char *json; /* the name of the file, or NULL */
+};
+
+static int run_one(void *context)
+{
+    const struct run *run = context;
+    struct diag diag = {.position = UINT32_MAX};
+    enum err err = run->entry->run(run->bench, &diag);
+    int status = err ? cli_fail(err, "%s", diag.text) : EXIT_OK;
+    if (run->json && fclose(run->bench->json) && !err)
+        status = cli_fail(ERR_IO, "cannot write %s: %s", run->json, strerror(errno));
+    return status;
 }
 
 int cli_bench(int argc, char **argv)
@@ -107,10 +127,15 @@ int cli_bench(int argc, char **argv)
     bench.runs = (uint32_t)runs;
     if (json && !(bench.json = fopen(json, "we")))
         return cli_fail(ERR_IO, "cannot write %s: %s", json, strerror(errno));
+    struct run run = {.bench = &bench, .entry = entry, .json = json};
+    /* A server ends by a signal in its own way, and what runs in the simulator is somebody's child
+     * already. */
+    if (bench.links.serve_count || getenv(PROBE_VARIABLE)) return run_one(&run);
     struct diag diag = {.position = UINT32_MAX};
-    enum err err = entry->run(&bench, &diag);
-    int status = err ? cli_fail(err, "%s", diag.text) : EXIT_OK;
-    if (bench.json && fclose(bench.json) && !err)
-        status = cli_fail(ERR_IO, "cannot write %s: %s", json, strerror(errno));
+    char *dir = bench_temp_dir(&diag);
+    if (!dir) return cli_fail(ERR_IO, "%s", diag.text);
+    int status = supervise(dir, run_one, &run);
+    bench_remove_tree(dir);
+    free(dir);
     return status;
 }
