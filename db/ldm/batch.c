@@ -105,10 +105,10 @@ void fragment_gather_rows(const struct fragment *fragment, const uint32_t *rows,
         uint64_t mask = layout->mask;
         uint64_t sign = layout->sign;
         size_t offset = layout->offset;
-        size_t width = layout->width;
+        size_t step = layout->stride;
         for (uint32_t i = 0; i < count; i++, to += stride) {
             uint64_t bits;
-            memcpy(&bits, pages[i]->bytes + offset + row_slot(rows[i]) * width, sizeof(bits));
+            memcpy(&bits, pages[i]->bytes + offset + row_slot(rows[i]) * step, sizeof(bits));
             *to = head;
             to->u = ((bits & mask) ^ sign) - sign;
         }

@@ -221,6 +221,7 @@ struct column_layout {
     uint32_t offset;      /* of slot 0's value */
     uint32_t null_offset; /* of the null bits; 0: NOT NULL */
     uint16_t width;       /* bytes in the page: 4 of a reference to a variable part */
+    uint16_t stride;      /* bytes from slot to slot: width, or more with columns beside it */
     uint8_t form;         /* enum column_form */
     uint8_t shift;        /* 64 less the bits of a number */
     uint8_t kind;         /* enum value_kind */
@@ -243,7 +244,8 @@ struct blob {
 enum page_list { PAGE_LIST_NONE, PAGE_LIST_FREE, PAGE_LIST_EMPTY };
 
 /* Page memory: u32 undo[512] (0: none), u64 live[8], then the null bits of each nullable column
- * (u64[8]), then the columns from the widest to the narrowest. */
+ * (u64[8]), then the columns that lie beside each other, row by row, then those that lie alone, from
+ * the widest to the narrowest. */
 struct page {
     uint8_t *bytes; /* NULL: no rows, no memory */
     uint8_t *heap;
@@ -328,7 +330,7 @@ static inline bool page_is_live(const struct page *page, uint32_t slot)
 static inline uint8_t *page_raw(const struct page *page, const struct column_layout *layout,
                                 uint32_t slot)
 {
-    return page->bytes + layout->offset + (size_t)slot * layout->width;
+    return page->bytes + layout->offset + (size_t)slot * layout->stride;
 }
 static inline uint64_t *page_nulls(const struct page *page, const struct column_layout *layout)
 {
@@ -436,6 +438,13 @@ static inline void raw_store(const struct column_layout *layout, struct value va
         break;
     }
 }
+
+/* The column's bytes of count consecutive slots, from raw on, side by side; back; and all zero. */
+void raws_read(const struct column_layout *layout, const uint8_t *raw, uint32_t count,
+               uint8_t *out);
+void raws_write(const struct column_layout *layout, const uint8_t *in, uint32_t count,
+                uint8_t *raw);
+void raws_clear(const struct column_layout *layout, uint32_t count, uint8_t *raw);
 
 /* value_fit with a short cut. */
 MUST_USE static inline enum err fragment_fit(const struct fragment *fragment, uint32_t column,
