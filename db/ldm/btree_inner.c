@@ -188,7 +188,7 @@ bool inner_rebalance(struct btree *tree, struct inner *parent, uint32_t index)
     if ((uint32_t)left->count + right->count <= INNER_CHILDREN_MAX * 3 / 4) {
         inner_join(left, right, between);
         (void)inner_remove(parent, at + 1); /* its separator went into left */
-        tree_free(tree, right, sizeof *right);
+        node_free(tree, right, sizeof *right);
         return true;
     }
     parent->separators[at] = inner_share(left, right, between);

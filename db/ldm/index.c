@@ -137,6 +137,7 @@ enum err index_create(struct fragment *fragment, const struct index_def *def, bo
             .context = index,
             .store_keys = !is_primary,
             .memory = &fragment->ldm->memory.indexes,
+            .pages = &fragment->ldm->pages,
         };
         enum err err = btree_create(&config, &index->tree);
         if (err) {

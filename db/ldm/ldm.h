@@ -55,6 +55,14 @@ void page_pool_fini(struct page_pool *pool);
 uint8_t *page_pool_alloc(struct page_pool *pool, uint32_t size, uint64_t *counter);
 void page_pool_free(struct page_pool *pool, uint8_t *bytes, uint32_t size, uint64_t *counter);
 
+/* What pooled_alloc really takes for so many bytes. */
+size_t pooled_size(size_t size);
+/* Bytes that are read at random: large pieces come from the page pool, so that they lie in huge
+ * pages, small ones from malloc. Contents undefined. The pool may be NULL: malloc. NULL when there
+ * is no memory. */
+void *pooled_alloc(struct page_pool *pool, uint64_t *counter, size_t size);
+void pooled_free(struct page_pool *pool, uint64_t *counter, void *bytes, size_t size);
+
 /* ---- undo.c: records of what rows were ---- */
 
 enum undo_flag {
@@ -244,8 +252,8 @@ struct blob {
 enum page_list { PAGE_LIST_NONE, PAGE_LIST_FREE, PAGE_LIST_EMPTY };
 
 /* Page memory: u32 undo[512] (0: none), u64 live[8], then the null bits of each nullable column
- * (u64[8]), then the columns that lie beside each other, row by row, then those that lie alone, from
- * the widest to the narrowest. */
+ * (u64[8]), then the columns that lie beside each other, row by row, then those that lie alone,
+ * from the widest to the narrowest. */
 struct page {
     uint8_t *bytes; /* NULL: no rows, no memory */
     uint8_t *heap;
@@ -488,12 +496,18 @@ void fragment_page_settle(struct fragment *fragment, uint32_t page);
 void fragment_pages_destroy(struct fragment *fragment);
 /* ---- heap.c: variable parts ---- */
 
+/* One that was replaced, until nothing borrowed from it is needed any more. */
+struct old_heap {
+    uint8_t *bytes; /* NULL: none was */
+    uint32_t capacity;
+};
+void old_heap_free(struct fragment *fragment, struct old_heap *old);
 /* Copies the variable, non-NULL ones of count values (of these columns) into the page and returns
- * their references. *ret_retired: the old heap when it had to move, for the caller to mem_free when
- * it no longer needs values borrowed from it. ERR_NO_SPACE, ERR_NO_MEMORY: nothing changed. */
+ * their references. *ret_old: the old heap when it had to move, for the caller to free when it no
+ * longer needs values borrowed from it. ERR_NO_SPACE, ERR_NO_MEMORY: nothing changed. */
 MUST_USE enum err page_vars_put(struct fragment *fragment, struct page *page,
                                 const uint16_t *columns, const struct value *values, uint32_t count,
-                                uint32_t *ret_refs, void **ret_retired);
+                                uint32_t *ret_refs, struct old_heap *ret_old);
 void page_var_free(struct fragment *fragment, struct page *page, uint32_t ref);
 /* Gives back what the heap does not use. */
 void page_heap_shrink(struct fragment *fragment, struct page *page);

@@ -85,8 +85,8 @@ static uint32_t layout_rank(const struct column_layout *layout)
     return layout->width == 8 ? 0 : layout->width == 4 ? 1 : layout->width == 2 ? 2 : 3;
 }
 
-/* Columns [first, end) beside each other from offset on; returns what they take. A row takes a power
- * of two, so that none crosses the end of a cache line. */
+/* Columns [first, end) beside each other from offset on; returns what they take. A row takes a
+ * power of two, so that none crosses the end of a cache line. */
 static uint32_t beside_place(struct fragment *fragment, uint32_t first, uint32_t end,
                              uint32_t offset)
 {

@@ -278,10 +278,10 @@ static enum err var_place(struct block *block, uint16_t number, struct page *pag
             block_is_null(column, block->placed + i) ? value_null() : value_str(column->var, size);
         column->var += size;
     }
-    void *retired = NULL;
-    enum err err = page_vars_put(fragment, page, columns, values, count, refs, &retired);
+    struct old_heap old = {0};
+    enum err err = page_vars_put(fragment, page, columns, values, count, refs, &old);
     if (err) return err;
-    mem_free(&fragment->ldm->memory.pages, retired);
+    old_heap_free(fragment, &old);
     raws_write(layout, (const uint8_t *)refs, count, page_raw(page, layout, slot));
     return ERR_NONE;
 }
