@@ -87,7 +87,7 @@ bool fragment_value_expired(const struct fragment *fragment, struct value value)
 /* ---- finding ---- */
 
 static enum err find_any(const struct fragment *fragment, const struct value *key,
-                         const uint16_t *columns, uint32_t count, uint32_t *ret_row)
+                         const struct read_ahead *ahead, uint32_t *ret_row)
 {
     const struct index *primary = fragment->indexes[0];
     struct value values[SCHEMA_KEY_COLUMNS_MAX];
@@ -98,14 +98,14 @@ static enum err find_any(const struct fragment *fragment, const struct value *ke
     struct primary_key ready;
     enum err err = primary_key_make(fragment, values, &ready);
     if (err) return err;
-    return primary_find_ahead(fragment, &ready, columns, count, ret_row);
+    return primary_find_ahead(fragment, &ready, ahead, ret_row);
 }
 
 enum err fragment_find_any(const struct fragment *fragment, const struct value *key,
                            uint32_t *ret_row)
 {
     uint32_t row;
-    enum err err = find_any(fragment, key, NULL, 0, &row);
+    enum err err = find_any(fragment, key, NULL, &row);
     if (err) return err;
     if (!page_is_live(row_page(fragment, row), row_slot(row))) return ERR_NOT_FOUND;
     *ret_row = row;
@@ -115,15 +115,15 @@ enum err fragment_find_any(const struct fragment *fragment, const struct value *
 enum err fragment_find(const struct fragment *fragment, const struct change_set *own,
                        const struct value *key, uint32_t *ret_row)
 {
-    return fragment_find_ahead(fragment, own, key, NULL, 0, ret_row);
+    return fragment_find_ahead(fragment, own, key, NULL, ret_row);
 }
 
 enum err fragment_find_ahead(const struct fragment *fragment, const struct change_set *own,
-                             const struct value *key, const uint16_t *columns, uint32_t count,
+                             const struct value *key, const struct read_ahead *ahead,
                              uint32_t *ret_row)
 {
     uint32_t row;
-    enum err err = find_any(fragment, key, columns, count, &row);
+    enum err err = find_any(fragment, key, ahead, &row);
     if (err) return err;
     if (row_is_locked(fragment, row, own)) return ERR_CONFLICT;
     if (!page_is_live(row_page(fragment, row), row_slot(row))) return ERR_NOT_FOUND;

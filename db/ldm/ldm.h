@@ -278,6 +278,7 @@ struct index {
     uint8_t column_count;
     uint16_t columns[SCHEMA_KEY_COLUMNS_MAX];
     struct column_set column_set;
+    const struct read_ahead *ahead; /* of the search that is going on; NULL: none */
 };
 
 struct fragment {
@@ -575,9 +576,16 @@ MUST_USE enum err primary_key_make(const struct fragment *fragment, const struct
 /* The row in the primary index: live or dead. ERR_NOT_FOUND. */
 MUST_USE enum err primary_find(const struct fragment *fragment, const struct primary_key *key,
                                uint32_t *ret_row);
-/* The same, with these columns and what tells whether the row is there fetched ahead. */
+/* The same, with this (NULL: nothing) and what tells whether the row is there fetched ahead. */
 MUST_USE enum err primary_find_ahead(const struct fragment *fragment, const struct primary_key *key,
-                                     const uint16_t *columns, uint32_t count, uint32_t *ret_row);
+                                     const struct read_ahead *ahead, uint32_t *ret_row);
+/* The first candidate for the row with this number as its key, which is nearly always the row, with
+ * its columns and what tells whether it is there on their way. ERR_NOT_FOUND: there is none.
+ * Needs primary_is_number. */
+MUST_USE enum err primary_guess(const struct fragment *fragment, uint64_t key,
+                                const uint16_t *columns, uint32_t count, uint32_t *ret_row);
+/* The primary key is one 64-bit unsigned number with a hash index. */
+bool primary_is_number(const struct fragment *fragment);
 /* The same through the hash index, by the normalized key alone. */
 MUST_USE enum err hash_find_normalized(const struct fragment *fragment, const uint8_t *bytes,
                                        uint32_t size, uint32_t *ret_row);
