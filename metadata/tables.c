@@ -8,6 +8,9 @@
  * index: the budget is 200 bytes for a file, both rows and indexes together. `orphan` and `xattr`
  * are ordered because they are scanned by prefix.
  *
+ * Inodes and entries are mostly read one at a time and whole, so what is asked for together lies
+ * together; what reports scan (sizes, owners) lies with little else.
+ *
  * Names and targets are bytes, not text: VARBINARY refuses none. */
 #include "metadata/tables.h"
 
@@ -21,6 +24,7 @@ struct column_spec {
     const char *name;
     uint8_t type;
     uint16_t size_max;
+    bool beside; /* read with the one before it */
 };
 
 struct table_spec {
@@ -36,20 +40,20 @@ struct table_spec {
 static const struct column_spec inode_columns[] = {
     [INODE_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0},
     [INODE_TYPE] = {"type", TYPE_TINYINT_UNSIGNED, 0},
-    [INODE_MODE] = {"mode", TYPE_SMALLINT_UNSIGNED, 0},
+    [INODE_MODE] = {"mode", TYPE_SMALLINT_UNSIGNED, 0, true},
     [INODE_UID] = {"uid", TYPE_INT_UNSIGNED, 0},
-    [INODE_GID] = {"gid", TYPE_INT_UNSIGNED, 0},
+    [INODE_GID] = {"gid", TYPE_INT_UNSIGNED, 0, true},
     [INODE_NLINK] = {"nlink", TYPE_INT_UNSIGNED, 0},
     [INODE_SIZE] = {"size", TYPE_BIGINT_UNSIGNED, 0},
-    [INODE_BLOCKS] = {"blocks", TYPE_BIGINT_UNSIGNED, 0},
+    [INODE_BLOCKS] = {"blocks", TYPE_BIGINT_UNSIGNED, 0, true},
     [INODE_ATIME] = {"atime", TYPE_BIGINT, 0},
-    [INODE_MTIME] = {"mtime", TYPE_BIGINT, 0},
-    [INODE_CTIME] = {"ctime", TYPE_BIGINT, 0},
-    [INODE_BTIME] = {"btime", TYPE_BIGINT, 0},
+    [INODE_MTIME] = {"mtime", TYPE_BIGINT, 0, true},
+    [INODE_CTIME] = {"ctime", TYPE_BIGINT, 0, true},
+    [INODE_BTIME] = {"btime", TYPE_BIGINT, 0, true},
     [INODE_RDEV] = {"rdev", TYPE_INT_UNSIGNED, 0},
-    [INODE_GENERATION] = {"generation", TYPE_INT_UNSIGNED, 0},
-    [INODE_FLAGS] = {"flags", TYPE_INT_UNSIGNED, 0},
-    [INODE_PROJECT] = {"project", TYPE_INT_UNSIGNED, 0},
+    [INODE_GENERATION] = {"generation", TYPE_INT_UNSIGNED, 0, true},
+    [INODE_FLAGS] = {"flags", TYPE_INT_UNSIGNED, 0, true},
+    [INODE_PROJECT] = {"project", TYPE_INT_UNSIGNED, 0, true},
     [INODE_PARENT] = {"parent", TYPE_BIGINT_UNSIGNED, 0},
     [INODE_LAYOUT_CLASS] = {"layout_class", TYPE_SMALLINT_UNSIGNED, 0},
 };
@@ -57,10 +61,10 @@ _Static_assert(ARRAY_SIZE(inode_columns) == INODE_COLUMNS, "every column has a d
 
 static const struct column_spec dentry_columns[] = {
     [DENTRY_PARENT] = {"parent", TYPE_BIGINT_UNSIGNED, 0},
-    [DENTRY_HASH] = {"hash", TYPE_BIGINT_UNSIGNED, 0},
-    [DENTRY_NAME] = {"name", TYPE_VARBINARY, FS_NAME_SIZE_MAX},
-    [DENTRY_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0},
-    [DENTRY_TYPE] = {"type", TYPE_TINYINT_UNSIGNED, 0},
+    [DENTRY_HASH] = {"hash", TYPE_BIGINT_UNSIGNED, 0, true},
+    [DENTRY_NAME] = {"name", TYPE_VARBINARY, FS_NAME_SIZE_MAX, true},
+    [DENTRY_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0, true},
+    [DENTRY_TYPE] = {"type", TYPE_TINYINT_UNSIGNED, 0, true},
 };
 static const struct column_spec symlink_columns[] = {
     [SYMLINK_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0},
@@ -151,6 +155,7 @@ static enum err table_create(struct db_client *client, const struct table_spec *
         columns[i].type = spec->columns[i].type;
         columns[i].collation = COLLATION_BINARY;
         columns[i].size_max = spec->columns[i].size_max;
+        columns[i].beside = spec->columns[i].beside;
     }
     struct table_def table = {
         .column_count = spec->column_count,

@@ -12,17 +12,7 @@
 static bool is_fast(const struct fragment_lookup *lookup)
 {
     const struct fragment *fragment = lookup->fragment;
-    return fragment && fragment->hash_by_integer && fragment->hash &&
-           lookup->key.kind == KIND_U64 &&
-           fragment->layouts[fragment->indexes[0]->columns[0]].form == FORM_U64;
-}
-
-/* The first candidate is nearly always the row. */
-static bool take_first(const void *context, uint32_t row)
-{
-    (void)context;
-    (void)row;
-    return true;
+    return fragment && lookup->key.kind == KIND_U64 && primary_is_number(fragment);
 }
 
 static uint64_t key_in_row(const struct fragment *fragment, uint32_t row)
@@ -33,23 +23,7 @@ static uint64_t key_in_row(const struct fragment *fragment, uint32_t row)
     return key;
 }
 
-/* Step 2 of a look-up: which row it will probably be, and its lines on their way. */
-static void guess(struct fragment_lookup *lookup, const uint16_t *columns, uint32_t column_count)
-{
-    const struct fragment *fragment = lookup->fragment;
-    if (hash_index_find(fragment->hash, hash_u64(lookup->key.u), take_first, NULL, &lookup->row)) {
-        lookup->fragment = NULL;
-        return;
-    }
-    const struct page *page = row_page(fragment, lookup->row);
-    uint32_t slot = row_slot(lookup->row);
-    __builtin_prefetch(page_raw(page, &fragment->layouts[fragment->indexes[0]->columns[0]], slot));
-    __builtin_prefetch(&page_live(page)[slot / 64]);
-    for (uint32_t i = 0; i < column_count; i++)
-        __builtin_prefetch(page_raw(page, &fragment->layouts[columns[i]], slot));
-}
-
-/* Step 3: whether it is. */
+/* Whether the row that was guessed is the one. */
 static enum err settle(struct fragment_lookup *lookup, const struct change_set *own)
 {
     const struct fragment *fragment = lookup->fragment;
@@ -70,7 +44,9 @@ enum err fragment_find_batch(struct fragment_lookup *lookups, uint32_t count,
         if (is_fast(&lookups[i]))
             hash_index_prefetch(lookups[i].fragment->hash, hash_u64(lookups[i].key.u));
     for (uint32_t i = 0; i < count; i++)
-        if (is_fast(&lookups[i])) guess(&lookups[i], columns, column_count);
+        if (is_fast(&lookups[i]) && primary_guess(lookups[i].fragment, lookups[i].key.u, columns,
+                                                  column_count, &lookups[i].row))
+            lookups[i].fragment = NULL;
     for (uint32_t i = 0; i < count; i++) {
         if (!lookups[i].fragment) continue;
         enum err err = settle(&lookups[i], own);
@@ -105,10 +81,10 @@ void fragment_gather_rows(const struct fragment *fragment, const uint32_t *rows,
         uint64_t mask = layout->mask;
         uint64_t sign = layout->sign;
         size_t offset = layout->offset;
-        size_t width = layout->width;
+        size_t step = layout->stride;
         for (uint32_t i = 0; i < count; i++, to += stride) {
             uint64_t bits;
-            memcpy(&bits, pages[i]->bytes + offset + row_slot(rows[i]) * width, sizeof(bits));
+            memcpy(&bits, pages[i]->bytes + offset + row_slot(rows[i]) * step, sizeof(bits));
             *to = head;
             to->u = ((bits & mask) ^ sign) - sign;
         }

@@ -37,7 +37,7 @@ void subtree_free(struct btree *tree, void *node, uint32_t level)
         subtree_free(tree, inner->children[i], level - 1);
         if (i + 1 < inner->count) separator_free(tree, inner->separators[i]);
     }
-    tree_free(tree, inner, sizeof *inner);
+    node_free(tree, inner, sizeof *inner);
 }
 
 void btree_destroy(struct btree *tree)

@@ -19,6 +19,8 @@
 
 struct btree;
 
+struct page_pool;
+
 struct btree_config {
     /* Writes the full normalized key of the row in place and returns its size. Not used with
      * store_keys but for btree_build. */
@@ -31,6 +33,7 @@ struct btree_config {
     uint32_t key_size; /* of every key, where all have the same; 0: they vary. Saves reading keys
                           after btree_build */
     uint64_t *memory;  /* every allocation is added to it and every free subtracted */
+    struct page_pool *pages; /* of nodes; NULL: malloc */
 };
 
 MUST_USE enum err btree_create(const struct btree_config *config, struct btree **ret_tree);

@@ -190,10 +190,10 @@ static bool build_inners(struct btree *tree, struct level *level, struct level *
     uint64_t node_count = (level->count + INNER_BUILD_COUNT - 1) / INNER_BUILD_COUNT;
     if (!level_init(tree, above, node_count, level->height + 1)) return false;
     for (uint64_t i = 0; i < node_count; i++) {
-        above->nodes[i] = tree_alloc(tree, sizeof(struct inner));
+        above->nodes[i] = node_alloc(tree, sizeof(struct inner));
         if (!above->nodes[i]) {
             while (i-- > 0)
-                tree_free(tree, above->nodes[i], sizeof(struct inner));
+                node_free(tree, above->nodes[i], sizeof(struct inner));
             return false;
         }
     }

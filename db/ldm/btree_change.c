@@ -75,7 +75,7 @@ struct spare_inners {
 static void spare_free(struct btree *tree, struct spare_inners *spare)
 {
     for (uint32_t i = spare->used; i < spare->count; i++)
-        tree_free(tree, spare->inner[i], sizeof(struct inner));
+        node_free(tree, spare->inner[i], sizeof(struct inner));
 }
 
 static bool spare_take(struct btree *tree, const struct btree_path *path,
@@ -90,7 +90,7 @@ static bool spare_take(struct btree *tree, const struct btree_path *path,
     }
     if (level == 0) needed++; /* a new root */
     for (; spare.count < needed; spare.count++) {
-        spare.inner[spare.count] = tree_alloc(tree, sizeof(struct inner));
+        spare.inner[spare.count] = node_alloc(tree, sizeof(struct inner));
         if (!spare.inner[spare.count]) {
             spare_free(tree, &spare);
             return false;
@@ -335,7 +335,7 @@ static void tidy_inners(struct btree *tree, const struct btree_path *path)
         if (root->count > 1) break;
         tree->root = root->children[0];
         tree->depth--;
-        tree_free(tree, root, sizeof *root);
+        node_free(tree, root, sizeof *root);
     }
 }
 

@@ -50,7 +50,13 @@ uint32_t inner_search(const struct inner *inner, const struct entry_key *key)
     if (order == 0 && key->size < inner->prefix_size) order = -1;
     if (order) return order < 0 ? 0 : count;
     uint64_t head = head_at(key->bytes, key->size, inner->prefix_size);
-    uint32_t from = heads_below(inner->heads, count, head);
+    uint32_t base = heads_block(inner->heads, count, head);
+    __builtin_prefetch(inner->heads + base);
+    __builtin_prefetch(inner->heads + base + HEADS_BLOCK - 1);
+    __builtin_prefetch(inner->children + base);
+    __builtin_prefetch(inner->children + base + HEADS_BLOCK / 2);
+    __builtin_prefetch(inner->children + base + HEADS_BLOCK);
+    uint32_t from = heads_below_from(inner->heads, count, base, head);
     uint32_t to = from;
     while (to < count && inner->heads[to] == head)
         to++;
@@ -188,7 +194,7 @@ bool inner_rebalance(struct btree *tree, struct inner *parent, uint32_t index)
     if ((uint32_t)left->count + right->count <= INNER_CHILDREN_MAX * 3 / 4) {
         inner_join(left, right, between);
         (void)inner_remove(parent, at + 1); /* its separator went into left */
-        tree_free(tree, right, sizeof *right);
+        node_free(tree, right, sizeof *right);
         return true;
     }
     parent->separators[at] = inner_share(left, right, between);

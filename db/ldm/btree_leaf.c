@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "db/ldm/ldm.h"
 
 enum {
     /* Heads closer than this on average are worth another look at the prefix: random ones that far
@@ -40,6 +41,24 @@ void tree_free(struct btree *tree, void *memory, size_t size)
     free(memory);
 }
 
+void *node_alloc(struct btree *tree, size_t size)
+{
+    if (!tree->config.pages) return tree_alloc(tree, size);
+    void *node = pooled_alloc(tree->config.pages, tree->config.memory, size);
+    if (node) tree->bytes += size;
+    return node;
+}
+
+void node_free(struct btree *tree, void *node, size_t size)
+{
+    if (!tree->config.pages) {
+        tree_free(tree, node, size);
+    } else if (node) {
+        tree->bytes -= size;
+        pooled_free(tree->config.pages, tree->config.memory, node, size);
+    }
+}
+
 uint32_t leaf_capacity_for(uint32_t count)
 {
     if (count <= 8) return 8;
@@ -62,7 +81,7 @@ struct leaf *leaf_alloc(struct btree *tree, uint32_t capacity, const uint8_t *pr
 {
     ASSERT(capacity <= LEAF_CAPACITY_MAX && prefix_size <= SCHEMA_KEY_SIZE_MAX);
     uint32_t room = prefix_size <= LEAF_SHORT_PREFIX ? 0 : (prefix_size + 7) & ~7u;
-    struct leaf *leaf = tree_alloc(tree, leaf_size(capacity, room));
+    struct leaf *leaf = node_alloc(tree, leaf_size(capacity, room));
     if (!leaf) return NULL;
     *leaf = (struct leaf){.capacity = (uint16_t)capacity,
                           .prefix_size = (uint16_t)prefix_size,
@@ -71,7 +90,7 @@ struct leaf *leaf_alloc(struct btree *tree, uint32_t capacity, const uint8_t *pr
     if (!with_tails) return leaf;
     leaf->tails = tree_alloc(tree, tails_size(capacity, tail_bytes));
     if (!leaf->tails) {
-        tree_free(tree, leaf, leaf_size(capacity, room));
+        node_free(tree, leaf, leaf_size(capacity, room));
         return NULL;
     }
     *leaf->tails = (struct tails){.capacity = tail_bytes};
@@ -84,7 +103,7 @@ void leaf_free(struct btree *tree, struct leaf *leaf)
     if (leaf->tails) {
         tree_free(tree, leaf->tails, tails_size(leaf->capacity, leaf->tails->capacity));
     }
-    tree_free(tree, leaf, leaf_size(leaf->capacity, leaf->prefix_room));
+    node_free(tree, leaf, leaf_size(leaf->capacity, leaf->prefix_room));
 }
 
 /* ---- entries ---- */

@@ -240,6 +240,9 @@ static inline uint32_t heads_below(const uint64_t *heads, uint32_t count, uint64
 /* NULL when malloc fails; counted in tree->bytes and config.memory. */
 void *tree_alloc(struct btree *tree, size_t size);
 void tree_free(struct btree *tree, void *memory, size_t size);
+/* The same for nodes, which come from config.pages where they can. */
+void *node_alloc(struct btree *tree, size_t size);
+void node_free(struct btree *tree, void *node, size_t size);
 
 /* ---- leaves (btree_leaf.c) ---- */
 

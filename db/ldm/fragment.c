@@ -87,7 +87,7 @@ bool fragment_value_expired(const struct fragment *fragment, struct value value)
 /* ---- finding ---- */
 
 static enum err find_any(const struct fragment *fragment, const struct value *key,
-                         const uint16_t *columns, uint32_t count, uint32_t *ret_row)
+                         const struct read_ahead *ahead, uint32_t *ret_row)
 {
     const struct index *primary = fragment->indexes[0];
     struct value values[SCHEMA_KEY_COLUMNS_MAX];
@@ -98,14 +98,14 @@ static enum err find_any(const struct fragment *fragment, const struct value *ke
     struct primary_key ready;
     enum err err = primary_key_make(fragment, values, &ready);
     if (err) return err;
-    return primary_find_ahead(fragment, &ready, columns, count, ret_row);
+    return primary_find_ahead(fragment, &ready, ahead, ret_row);
 }
 
 enum err fragment_find_any(const struct fragment *fragment, const struct value *key,
                            uint32_t *ret_row)
 {
     uint32_t row;
-    enum err err = find_any(fragment, key, NULL, 0, &row);
+    enum err err = find_any(fragment, key, NULL, &row);
     if (err) return err;
     if (!page_is_live(row_page(fragment, row), row_slot(row))) return ERR_NOT_FOUND;
     *ret_row = row;
@@ -115,15 +115,15 @@ enum err fragment_find_any(const struct fragment *fragment, const struct value *
 enum err fragment_find(const struct fragment *fragment, const struct change_set *own,
                        const struct value *key, uint32_t *ret_row)
 {
-    return fragment_find_ahead(fragment, own, key, NULL, 0, ret_row);
+    return fragment_find_ahead(fragment, own, key, NULL, ret_row);
 }
 
 enum err fragment_find_ahead(const struct fragment *fragment, const struct change_set *own,
-                             const struct value *key, const uint16_t *columns, uint32_t count,
+                             const struct value *key, const struct read_ahead *ahead,
                              uint32_t *ret_row)
 {
     uint32_t row;
-    enum err err = find_any(fragment, key, columns, count, &row);
+    enum err err = find_any(fragment, key, ahead, &row);
     if (err) return err;
     if (row_is_locked(fragment, row, own)) return ERR_CONFLICT;
     if (!page_is_live(row_page(fragment, row), row_slot(row))) return ERR_NOT_FOUND;
@@ -236,7 +236,7 @@ static enum err change_apply(struct row_change *change)
     struct fragment *fragment = change->fragment;
     struct ldm *ldm = fragment->ldm;
     struct page *page = row_page(fragment, change->row);
-    void *retired = NULL;
+    struct old_heap old = {0};
     bool reused = false;
     enum err err = change_set_reserve(change->changes);
     if (err) return err;
@@ -245,7 +245,7 @@ static enum err change_apply(struct row_change *change)
     bool has_var = change_has_var(change);
     if (has_var) {
         err = page_vars_put(fragment, page, change->columns, change->values, change->count,
-                            change->refs, &retired);
+                            change->refs, &old);
         if (err) goto free_undo;
     }
     err = indexes_change(fragment, change->row, change->columns, change->values, change->count,
@@ -256,13 +256,13 @@ static enum err change_apply(struct row_change *change)
     undo->column_count = (uint8_t)change->count;
     undo->flags = change->flags | (reused ? UNDO_REUSED : 0);
     write_columns(change, undo);
-    mem_free(&ldm->memory.pages, retired);
+    old_heap_free(fragment, &old);
     change_set_add(change->changes, fragment, change->row, ref);
     return ERR_NONE;
 
 free_vars:
     if (has_var) free_refs(change);
-    mem_free(&ldm->memory.pages, retired);
+    old_heap_free(fragment, &old);
 free_undo:
     undo_free(&ldm->undo, ref);
     return err;
@@ -415,13 +415,13 @@ static enum err insert_fresh(struct fragment *fragment, struct change_set *chang
     if (err) goto free_undo;
     struct page *page = row_page(fragment, row);
     uint32_t refs[SCHEMA_COLUMNS_MAX];
-    void *retired = NULL;
+    struct old_heap old = {0};
     if (fragment->var_count) {
         struct value vars[SCHEMA_COLUMNS_MAX];
         for (uint32_t i = 0; i < fragment->var_count; i++)
             vars[i] = values[fragment->var_columns[i]];
         err = page_vars_put(fragment, page, fragment->var_columns, vars, fragment->var_count, refs,
-                            &retired);
+                            &old);
         if (err) goto free_undo;
     }
     write_row(fragment, row, values, refs);
@@ -433,7 +433,7 @@ static enum err insert_fresh(struct fragment *fragment, struct change_set *chang
     undo->flags = UNDO_FRESH;
     fragment_slot_use(fragment, row);
     fragment->live_count++;
-    mem_free(&ldm->memory.pages, retired);
+    old_heap_free(fragment, &old);
     change_set_add(changes, fragment, row, ref);
     *ret_row = row;
     return ERR_NONE;
@@ -441,7 +441,7 @@ static enum err insert_fresh(struct fragment *fragment, struct change_set *chang
 free_vars:
     for (uint32_t i = 0; i < fragment->var_count; i++)
         if (refs[i]) page_var_free(fragment, page, refs[i]);
-    mem_free(&ldm->memory.pages, retired);
+    old_heap_free(fragment, &old);
 free_undo:
     undo_free(&ldm->undo, ref);
     return err;

@@ -63,7 +63,7 @@ void page_heap_fini(struct fragment *fragment, struct page *page)
     for (uint32_t i = 0; i < page->blob_capacity; i++)
         mem_free(counter, page->blobs[i]);
     mem_free(counter, page->blobs);
-    mem_free(counter, page->heap);
+    pooled_free(&fragment->ldm->pages, counter, page->heap, page->heap_capacity);
     page->heap = NULL;
     page->blobs = NULL;
     page->heap_size = 0;
@@ -137,14 +137,15 @@ static void move_ref(struct ref_visit *visit, uint8_t *raw)
 
 /* New memory of this capacity for the heap, without garbage when that is worth the walk. */
 static enum err heap_move(struct fragment *fragment, struct page *page, uint32_t capacity,
-                          void **ret_retired)
+                          struct old_heap *ret_old)
 {
     struct ldm *ldm = fragment->ldm;
+    capacity = (uint32_t)pooled_size(capacity);
     if (capacity > page->heap_capacity) {
         enum err err = ldm_check_space(ldm, capacity - page->heap_capacity);
         if (err) return err;
     }
-    uint8_t *heap = mem_alloc(&ldm->memory.pages, capacity);
+    uint8_t *heap = pooled_alloc(&ldm->pages, &ldm->memory.pages, capacity);
     if (!heap) return ERR_NO_MEMORY;
     if (page->heap_garbage) {
         struct ref_visit visit = {
@@ -156,7 +157,7 @@ static enum err heap_move(struct fragment *fragment, struct page *page, uint32_t
     } else if (page->heap_size) {
         memcpy(heap, page->heap, page->heap_size);
     }
-    *ret_retired = page->heap;
+    *ret_old = (struct old_heap){.bytes = page->heap, .capacity = page->heap_capacity};
     page->heap = heap;
     page->heap_capacity = capacity;
     return ERR_NONE;
@@ -165,7 +166,7 @@ static enum err heap_move(struct fragment *fragment, struct page *page, uint32_t
 /* Room for size more bytes. False when only blobs are left, because the heap may not grow so far.
  */
 static enum err heap_reserve(struct fragment *fragment, struct page *page, uint32_t size,
-                             void **ret_retired, bool *ret_room)
+                             struct old_heap *ret_old, bool *ret_room)
 {
     *ret_room = true;
     if (page->heap_capacity - page->heap_size >= size) return ERR_NONE;
@@ -181,7 +182,7 @@ static enum err heap_reserve(struct fragment *fragment, struct page *page, uint3
                          : need / SLACK_PARTS + need * slots_left / FRAGMENT_PAGE_ROWS;
     uint32_t capacity = (need + slack + HEAP_SIZE_MIN - 1) & ~(uint32_t)(HEAP_SIZE_MIN - 1);
     if (capacity > HEAP_SIZE_MAX) capacity = HEAP_SIZE_MAX;
-    return heap_move(fragment, page, capacity, ret_retired);
+    return heap_move(fragment, page, capacity, ret_old);
 }
 
 static enum err blob_number(struct fragment *fragment, struct page *page, uint32_t *ret_number)
@@ -232,15 +233,15 @@ static bool is_var(const struct fragment *fragment, uint16_t column, struct valu
 
 enum err page_vars_put(struct fragment *fragment, struct page *page, const uint16_t *columns,
                        const struct value *values, uint32_t count, uint32_t *ret_refs,
-                       void **ret_retired)
+                       struct old_heap *ret_old)
 {
     uint32_t size = 0;
     for (uint32_t i = 0; i < count; i++)
         if (is_var(fragment, columns[i], values[i]) && values[i].size <= VAR_INLINE_SIZE_MAX)
             size += values[i].size;
     bool room;
-    void *retired = NULL;
-    enum err err = heap_reserve(fragment, page, size, &retired, &room);
+    struct old_heap old = {0};
+    enum err err = heap_reserve(fragment, page, size, &old, &room);
     if (err) return err;
     uint32_t i;
     for (i = 0; i < count; i++) {
@@ -255,29 +256,39 @@ enum err page_vars_put(struct fragment *fragment, struct page *page, const uint1
         ret_refs[i] = page->heap_size << REF_SIZE_BITS | values[i].size;
         page->heap_size += values[i].size;
     }
-    *ret_retired = retired;
+    *ret_old = old;
     return ERR_NONE;
 
 free_refs:
     while (i--)
         page_var_free(fragment, page, ret_refs[i]);
-    mem_free(&fragment->ldm->memory.pages, retired);
+    old_heap_free(fragment, &old);
     return err;
+}
+
+void old_heap_free(struct fragment *fragment, struct old_heap *old)
+{
+    struct ldm *ldm = fragment->ldm;
+    pooled_free(&ldm->pages, &ldm->memory.pages, old->bytes, old->capacity);
+    *old = (struct old_heap){0};
 }
 
 void page_heap_shrink(struct fragment *fragment, struct page *page)
 {
     uint32_t slack = page->heap_capacity - page->heap_size;
     if (slack < HEAP_SIZE_MIN || slack <= page->heap_size / SLACK_PARTS * 2) return;
-    if (page->heap_size == 0) {
-        mem_free(&fragment->ldm->memory.pages, page->heap);
-        page->heap = NULL;
-    } else {
-        uint8_t *heap = mem_realloc(&fragment->ldm->memory.pages, page->heap, page->heap_size);
+    struct ldm *ldm = fragment->ldm;
+    uint32_t capacity = (uint32_t)pooled_size(page->heap_size);
+    if (capacity >= page->heap_capacity) return;
+    uint8_t *heap = NULL;
+    if (capacity) {
+        heap = pooled_alloc(&ldm->pages, &ldm->memory.pages, capacity);
         if (!heap) return;
-        page->heap = heap;
+        memcpy(heap, page->heap, page->heap_size);
     }
-    page->heap_capacity = page->heap_size;
+    pooled_free(&ldm->pages, &ldm->memory.pages, page->heap, page->heap_capacity);
+    page->heap = heap;
+    page->heap_capacity = capacity;
 }
 
 /* ---- verification ---- */

@@ -53,16 +53,38 @@ uint32_t index_key_at(const struct index *index, uint32_t row, uint64_t ts,
     return key_of_values(index, values, key);
 }
 
+/* While the bytes of the key's strings come, the row that is read after this one is on its way. */
+static void follow(const struct index *index, const struct page *page, uint32_t row)
+{
+    const struct read_ahead *ahead = index->ahead;
+    const struct fragment *fragment = index->fragment;
+    uint32_t slot = row_slot(row), size, then;
+    if (!primary_is_number(ahead->then)) return;
+    struct value key = row_value(fragment, row, ahead->then_column);
+    if (key.kind != KIND_U64) return;
+    hash_index_prefetch(ahead->then->hash, hash_u64(key.u));
+    for (uint32_t i = 0; i < index->column_count; i++) {
+        const struct column_layout *layout = &fragment->layouts[index->columns[i]];
+        uint32_t ref;
+        if (layout->form != FORM_VAR || page_is_null(page, layout, slot)) continue;
+        memcpy(&ref, page_raw(page, layout, slot), sizeof(ref));
+        __builtin_prefetch(page_var(page, ref, &size));
+    }
+    (void)!primary_guess(ahead->then, key.u, ahead->then_columns, ahead->then_count, &then);
+}
+
 static uint32_t tree_key_of(const void *context, uint32_t row, uint8_t key[SCHEMA_KEY_SIZE_MAX])
 {
     /* An entry whose head ties is nearly always the one looked for: all of a short row, the key's
-     * columns and the others, which lie in lines of their own, is fetched at once. */
-    const struct fragment *fragment = ((const struct index *)context)->fragment;
+     * columns and the others, is fetched at once. */
+    const struct index *index = context;
+    const struct fragment *fragment = index->fragment;
     const struct page *page = row_page(fragment, row);
     uint32_t slot = row_slot(row);
     __builtin_prefetch(&page_live(page)[slot / 64]);
     for (uint32_t i = 0; i < fragment->column_count && i < SHORT_ROW_COLUMNS; i++)
         __builtin_prefetch(page_raw(page, &fragment->layouts[i], slot));
+    if (index->ahead && index->ahead->then) follow(index, page, row);
     return index_key_before(context, row, NULL, key);
 }
 
@@ -137,6 +159,7 @@ enum err index_create(struct fragment *fragment, const struct index_def *def, bo
             .context = index,
             .store_keys = !is_primary,
             .memory = &fragment->ldm->memory.indexes,
+            .pages = &fragment->ldm->pages,
         };
         enum err err = btree_create(&config, &index->tree);
         if (err) {
@@ -213,20 +236,18 @@ enum err primary_key_make(const struct fragment *fragment, const struct value *v
 struct primary_match {
     const struct fragment *fragment;
     const struct primary_key *key;
-    const uint16_t *ahead; /* columns that are read when it matches */
-    uint32_t ahead_count;
+    const struct read_ahead *ahead; /* what is read when it matches; NULL: nothing */
 };
 
-/* A candidate is nearly always the row: what is read of it lies in as many cache lines, and is
- * fetched while the key is. */
-static inline void match_ahead(const struct primary_match *match, const struct page *page,
-                               uint32_t slot)
+/* Hints that the row, these columns of it, will be read. */
+static inline void row_fetch(const struct fragment *fragment, uint32_t row, const uint16_t *columns,
+                             uint32_t count)
 {
-    if (!match->ahead_count) return;
-    const struct column_layout *layouts = match->fragment->layouts;
+    const struct page *page = row_page(fragment, row);
+    uint32_t slot = row_slot(row);
     __builtin_prefetch(&page_live(page)[slot / 64]);
-    for (uint32_t i = 0; i < match->ahead_count; i++)
-        __builtin_prefetch(page_raw(page, &layouts[match->ahead[i]], slot));
+    for (uint32_t i = 0; i < count; i++)
+        __builtin_prefetch(page_raw(page, &fragment->layouts[columns[i]], slot));
 }
 
 static bool match_integer(const void *context, uint32_t row)
@@ -242,7 +263,8 @@ static bool match_u64(const void *context, uint32_t row)
     const struct fragment *fragment = match->fragment;
     uint16_t column = fragment->indexes[0]->columns[0];
     const struct page *page = row_page(fragment, row);
-    match_ahead(match, page, row_slot(row));
+    /* A candidate is nearly always the row: what is read of it is fetched while the key is. */
+    if (match->ahead) row_fetch(fragment, row, match->ahead->columns, match->ahead->count);
     uint64_t value;
     memcpy(&value, page_raw(page, &fragment->layouts[column], row_slot(row)), sizeof(value));
     return value == match->key->values[0].u;
@@ -272,25 +294,50 @@ static bool match_values(const void *context, uint32_t row)
 enum err primary_find(const struct fragment *fragment, const struct primary_key *key,
                       uint32_t *ret_row)
 {
-    return primary_find_ahead(fragment, key, NULL, 0, ret_row);
+    return primary_find_ahead(fragment, key, NULL, ret_row);
 }
 
 enum err primary_find_ahead(const struct fragment *fragment, const struct primary_key *key,
-                            const uint16_t *columns, uint32_t count, uint32_t *ret_row)
+                            const struct read_ahead *ahead, uint32_t *ret_row)
 {
-    const struct index *primary = fragment->indexes[0];
+    struct index *primary = fragment->indexes[0];
     if (!fragment->hash) {
+        primary->ahead = ahead;
         enum err err = btree_find(primary->tree, key->bytes, key->size, ret_row);
-        if (!err && count > 2) fragment_prefetch_row(fragment, *ret_row, columns, count);
+        primary->ahead = NULL;
+        if (!err && ahead && ahead->count > 2)
+            fragment_prefetch_row(fragment, *ret_row, ahead->columns, ahead->count);
         return err;
     }
-    struct primary_match match = {
-        .fragment = fragment, .key = key, .ahead = columns, .ahead_count = count};
+    struct primary_match match = {.fragment = fragment, .key = key, .ahead = ahead};
     bool (*matches)(const void *, uint32_t) = match_values;
     if (fragment->hash_by_integer)
         matches =
             fragment->layouts[primary->columns[0]].form == FORM_U64 ? match_u64 : match_integer;
     return hash_index_find(fragment->hash, key->hash, matches, &match, ret_row);
+}
+
+bool primary_is_number(const struct fragment *fragment)
+{
+    return fragment->hash_by_integer && fragment->hash &&
+           fragment->layouts[fragment->indexes[0]->columns[0]].form == FORM_U64;
+}
+
+static bool take_first(const void *context, uint32_t row)
+{
+    (void)context;
+    (void)row;
+    return true;
+}
+
+enum err primary_guess(const struct fragment *fragment, uint64_t key, const uint16_t *columns,
+                       uint32_t count, uint32_t *ret_row)
+{
+    enum err err = hash_index_find(fragment->hash, hash_u64(key), take_first, NULL, ret_row);
+    if (err) return err;
+    row_fetch(fragment, *ret_row, fragment->indexes[0]->columns, 1);
+    row_fetch(fragment, *ret_row, columns, count);
+    return ERR_NONE;
 }
 
 enum err hash_find_normalized(const struct fragment *fragment, const uint8_t *bytes, uint32_t size,

@@ -55,6 +55,14 @@ void page_pool_fini(struct page_pool *pool);
 uint8_t *page_pool_alloc(struct page_pool *pool, uint32_t size, uint64_t *counter);
 void page_pool_free(struct page_pool *pool, uint8_t *bytes, uint32_t size, uint64_t *counter);
 
+/* What pooled_alloc really takes for so many bytes. */
+size_t pooled_size(size_t size);
+/* Bytes that are read at random: large pieces come from the page pool, so that they lie in huge
+ * pages, small ones from malloc. Contents undefined. The pool may be NULL: malloc. NULL when there
+ * is no memory. */
+void *pooled_alloc(struct page_pool *pool, uint64_t *counter, size_t size);
+void pooled_free(struct page_pool *pool, uint64_t *counter, void *bytes, size_t size);
+
 /* ---- undo.c: records of what rows were ---- */
 
 enum undo_flag {
@@ -221,6 +229,7 @@ struct column_layout {
     uint32_t offset;      /* of slot 0's value */
     uint32_t null_offset; /* of the null bits; 0: NOT NULL */
     uint16_t width;       /* bytes in the page: 4 of a reference to a variable part */
+    uint16_t stride;      /* bytes from slot to slot: width, or more with columns beside it */
     uint8_t form;         /* enum column_form */
     uint8_t shift;        /* 64 less the bits of a number */
     uint8_t kind;         /* enum value_kind */
@@ -243,7 +252,8 @@ struct blob {
 enum page_list { PAGE_LIST_NONE, PAGE_LIST_FREE, PAGE_LIST_EMPTY };
 
 /* Page memory: u32 undo[512] (0: none), u64 live[8], then the null bits of each nullable column
- * (u64[8]), then the columns from the widest to the narrowest. */
+ * (u64[8]), then the columns that lie beside each other, row by row, then those that lie alone,
+ * from the widest to the narrowest. */
 struct page {
     uint8_t *bytes; /* NULL: no rows, no memory */
     uint8_t *heap;
@@ -268,6 +278,7 @@ struct index {
     uint8_t column_count;
     uint16_t columns[SCHEMA_KEY_COLUMNS_MAX];
     struct column_set column_set;
+    const struct read_ahead *ahead; /* of the search that is going on; NULL: none */
 };
 
 struct fragment {
@@ -328,7 +339,7 @@ static inline bool page_is_live(const struct page *page, uint32_t slot)
 static inline uint8_t *page_raw(const struct page *page, const struct column_layout *layout,
                                 uint32_t slot)
 {
-    return page->bytes + layout->offset + (size_t)slot * layout->width;
+    return page->bytes + layout->offset + (size_t)slot * layout->stride;
 }
 static inline uint64_t *page_nulls(const struct page *page, const struct column_layout *layout)
 {
@@ -437,6 +448,13 @@ static inline void raw_store(const struct column_layout *layout, struct value va
     }
 }
 
+/* The column's bytes of count consecutive slots, from raw on, side by side; back; and all zero. */
+void raws_read(const struct column_layout *layout, const uint8_t *raw, uint32_t count,
+               uint8_t *out);
+void raws_write(const struct column_layout *layout, const uint8_t *in, uint32_t count,
+                uint8_t *raw);
+void raws_clear(const struct column_layout *layout, uint32_t count, uint8_t *raw);
+
 /* value_fit with a short cut. */
 MUST_USE static inline enum err fragment_fit(const struct fragment *fragment, uint32_t column,
                                              struct value value, struct value *ret_value)
@@ -479,12 +497,18 @@ void fragment_page_settle(struct fragment *fragment, uint32_t page);
 void fragment_pages_destroy(struct fragment *fragment);
 /* ---- heap.c: variable parts ---- */
 
+/* One that was replaced, until nothing borrowed from it is needed any more. */
+struct old_heap {
+    uint8_t *bytes; /* NULL: none was */
+    uint32_t capacity;
+};
+void old_heap_free(struct fragment *fragment, struct old_heap *old);
 /* Copies the variable, non-NULL ones of count values (of these columns) into the page and returns
- * their references. *ret_retired: the old heap when it had to move, for the caller to mem_free when
- * it no longer needs values borrowed from it. ERR_NO_SPACE, ERR_NO_MEMORY: nothing changed. */
+ * their references. *ret_old: the old heap when it had to move, for the caller to free when it no
+ * longer needs values borrowed from it. ERR_NO_SPACE, ERR_NO_MEMORY: nothing changed. */
 MUST_USE enum err page_vars_put(struct fragment *fragment, struct page *page,
                                 const uint16_t *columns, const struct value *values, uint32_t count,
-                                uint32_t *ret_refs, void **ret_retired);
+                                uint32_t *ret_refs, struct old_heap *ret_old);
 void page_var_free(struct fragment *fragment, struct page *page, uint32_t ref);
 /* Gives back what the heap does not use. */
 void page_heap_shrink(struct fragment *fragment, struct page *page);
@@ -552,9 +576,16 @@ MUST_USE enum err primary_key_make(const struct fragment *fragment, const struct
 /* The row in the primary index: live or dead. ERR_NOT_FOUND. */
 MUST_USE enum err primary_find(const struct fragment *fragment, const struct primary_key *key,
                                uint32_t *ret_row);
-/* The same, with these columns and what tells whether the row is there fetched ahead. */
+/* The same, with this (NULL: nothing) and what tells whether the row is there fetched ahead. */
 MUST_USE enum err primary_find_ahead(const struct fragment *fragment, const struct primary_key *key,
-                                     const uint16_t *columns, uint32_t count, uint32_t *ret_row);
+                                     const struct read_ahead *ahead, uint32_t *ret_row);
+/* The first candidate for the row with this number as its key, which is nearly always the row, with
+ * its columns and what tells whether it is there on their way. ERR_NOT_FOUND: there is none.
+ * Needs primary_is_number. */
+MUST_USE enum err primary_guess(const struct fragment *fragment, uint64_t key,
+                                const uint16_t *columns, uint32_t count, uint32_t *ret_row);
+/* The primary key is one 64-bit unsigned number with a hash index. */
+bool primary_is_number(const struct fragment *fragment);
 /* The same through the hash index, by the normalized key alone. */
 MUST_USE enum err hash_find_normalized(const struct fragment *fragment, const uint8_t *bytes,
                                        uint32_t size, uint32_t *ret_row);

@@ -5,6 +5,10 @@
  * pages with a free slot, and pages without memory. A page leaves the free list only at its head,
  * so the list may hold pages that lost their memory since; they move over when met.
  *
+ * A column lies alone, all its values side by side, which is best for scans; or, as its definition
+ * says, beside the columns before it, row by row, each row's values within one cache line, which is
+ * best for reading one row of many.
+ *
  * Columns of the same width follow each other with a cache line between, or the values of one row,
  * 4 KiB apart, would all compete for one set of the first-level cache.
  *
@@ -81,6 +85,50 @@ static uint32_t layout_rank(const struct column_layout *layout)
     return layout->width == 8 ? 0 : layout->width == 4 ? 1 : layout->width == 2 ? 2 : 3;
 }
 
+/* Columns [first, end) beside each other from offset on; returns what they take. A row takes a
+ * power of two, so that none crosses the end of a cache line. */
+static uint32_t beside_place(struct fragment *fragment, uint32_t first, uint32_t end,
+                             uint32_t offset)
+{
+    uint32_t size = 0, stride = 1;
+    for (uint32_t rank = 0; rank <= 3; rank++) {
+        for (uint32_t i = first; i < end; i++) {
+            if (layout_rank(&fragment->layouts[i]) != rank) continue;
+            fragment->layouts[i].offset = offset + size;
+            size += fragment->layouts[i].width;
+        }
+    }
+    while (stride < size)
+        stride *= 2;
+    ASSERT(stride <= CACHE_LINE);
+    for (uint32_t i = first; i < end; i++)
+        fragment->layouts[i].stride = (uint16_t)stride;
+    return FRAGMENT_PAGE_ROWS * stride + COLUMN_SKEW;
+}
+
+/* Gives each column its place from offset on; returns where they end. */
+static uint32_t columns_place(struct fragment *fragment, uint32_t offset)
+{
+    const struct column_def *columns = fragment->table->columns;
+    offset = (offset + CACHE_LINE - 1) & ~(uint32_t)(CACHE_LINE - 1);
+    for (uint32_t first = 0, end; first < fragment->column_count; first = end) {
+        for (end = first + 1; end < fragment->column_count && columns[end].beside;)
+            end++;
+        if (end - first > 1) offset += beside_place(fragment, first, end, offset);
+    }
+    for (uint32_t rank = 0; rank <= 4; rank++) {
+        for (uint32_t i = 0; i < fragment->column_count; i++) {
+            struct column_layout *layout = &fragment->layouts[i];
+            if (layout->stride || layout_rank(layout) != rank) continue;
+            layout->offset = offset;
+            layout->stride = layout->width;
+            offset += FRAGMENT_PAGE_ROWS * (uint32_t)layout->width;
+            if (layout->width >= 4) offset += COLUMN_SKEW;
+        }
+    }
+    return offset;
+}
+
 enum err fragment_layout(struct fragment *fragment)
 {
     const struct table_def *table = fragment->table;
@@ -98,17 +146,8 @@ enum err fragment_layout(struct fragment *fragment)
         layout->null_offset = offset;
         offset += PAGE_WORDS * (uint32_t)sizeof(uint64_t);
     }
-    for (uint32_t rank = 0; rank <= 4; rank++) {
-        for (uint32_t i = 0; i < table->column_count; i++) {
-            struct column_layout *layout = &fragment->layouts[i];
-            if (layout_rank(layout) != rank) continue;
-            layout->offset = offset;
-            offset += FRAGMENT_PAGE_ROWS * (uint32_t)layout->width;
-            if (layout->width >= 4) offset += COLUMN_SKEW;
-        }
-    }
     /* Numbers of any width are read as 8 bytes. */
-    offset += (uint32_t)sizeof(uint64_t);
+    offset = columns_place(fragment, offset) + (uint32_t)sizeof(uint64_t);
     fragment->page_size = (offset + CACHE_LINE - 1) & ~(uint32_t)(CACHE_LINE - 1);
     return ERR_NONE;
 }
@@ -271,6 +310,25 @@ void fragment_pages_destroy(struct fragment *fragment)
     fragment->page_capacity = 0;
 }
 
+/* Of a number or a reference: calls of memcpy for so few bytes would be most of the work. */
+static inline void raw_copy(uint32_t width, const uint8_t *from, uint8_t *to)
+{
+    switch (width) {
+    case 8:
+        memcpy(to, from, 8);
+        break;
+    case 4:
+        memcpy(to, from, 4);
+        break;
+    case 2:
+        memcpy(to, from, 2);
+        break;
+    default:
+        memcpy(to, from, width);
+        break;
+    }
+}
+
 void raw_store_slow(const struct column_layout *layout, struct value value, uint8_t *raw)
 {
     if (layout->form == FORM_F32) {
@@ -282,6 +340,34 @@ void raw_store_slow(const struct column_layout *layout, struct value value, uint
     /* memmove: the value may be borrowed from these very bytes. */
     if (value.size) memmove(raw, value.bytes, value.size);
     memset(raw + value.size, 0, layout->width - value.size);
+}
+
+void raws_read(const struct column_layout *layout, const uint8_t *raw, uint32_t count, uint8_t *out)
+{
+    uint32_t width = layout->width, stride = layout->stride;
+    if (stride == width) {
+        memcpy(out, raw, (size_t)count * width);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++, raw += stride, out += width)
+        raw_copy(width, raw, out);
+}
+
+void raws_write(const struct column_layout *layout, const uint8_t *in, uint32_t count, uint8_t *raw)
+{
+    uint32_t width = layout->width, stride = layout->stride;
+    if (stride == width) {
+        memcpy(raw, in, (size_t)count * width);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++, raw += stride, in += width)
+        raw_copy(width, in, raw);
+}
+
+void raws_clear(const struct column_layout *layout, uint32_t count, uint8_t *raw)
+{
+    for (uint32_t i = 0; i < count; i++, raw += layout->stride)
+        memset(raw, 0, layout->width);
 }
 
 uint32_t fragment_page_count(const struct fragment *fragment)
@@ -304,7 +390,7 @@ bool fragment_values(const struct fragment *fragment, uint32_t row, const uint16
     const struct column_layout *layouts = fragment->layouts;
     for (uint32_t i = 0; i < count; i++) {
         const struct column_layout *layout = &layouts[columns[i]];
-        const uint8_t *raw = bytes + layout->offset + (size_t)slot * layout->width;
+        const uint8_t *raw = bytes + layout->offset + (size_t)slot * layout->stride;
         if (__builtin_expect(!layout->is_word, 0)) {
             values[i] = page_value(page, layout, raw, page_is_null(page, layout, slot));
             strings |= values[i].kind == KIND_STR;

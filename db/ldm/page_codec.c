@@ -55,7 +55,7 @@ static void fixed_encode(const struct page_view *view, uint16_t column, struct b
     if (!out) return;
     bool contiguous = (uint32_t)(view->slots[view->count - 1] - view->slots[0]) == view->count - 1;
     if (!view->page->undo_count && contiguous) {
-        memcpy(out, page_raw(view->page, layout, view->slots[0]), (size_t)view->count * width);
+        raws_read(layout, page_raw(view->page, layout, view->slots[0]), view->count, out);
         return;
     }
     for (uint32_t i = 0; i < view->count; i++, out += width) {
@@ -263,9 +263,9 @@ static enum err var_place(struct block *block, uint16_t number, struct page *pag
 {
     struct fragment *fragment = block->fragment;
     struct block_column *column = &block->columns[number];
-    uint8_t *raw = page_raw(page, &fragment->layouts[number], slot);
+    const struct column_layout *layout = &fragment->layouts[number];
     if (column->missing) {
-        memset(raw, 0, count * sizeof(uint32_t));
+        raws_clear(layout, count, page_raw(page, layout, slot));
         return ERR_NONE;
     }
     uint16_t columns[FRAGMENT_PAGE_ROWS];
@@ -278,11 +278,11 @@ static enum err var_place(struct block *block, uint16_t number, struct page *pag
             block_is_null(column, block->placed + i) ? value_null() : value_str(column->var, size);
         column->var += size;
     }
-    void *retired = NULL;
-    enum err err = page_vars_put(fragment, page, columns, values, count, refs, &retired);
+    struct old_heap old = {0};
+    enum err err = page_vars_put(fragment, page, columns, values, count, refs, &old);
     if (err) return err;
-    mem_free(&fragment->ldm->memory.pages, retired);
-    memcpy(raw, refs, count * sizeof(*refs));
+    old_heap_free(fragment, &old);
+    raws_write(layout, (const uint8_t *)refs, count, page_raw(page, layout, slot));
     return ERR_NONE;
 }
 
@@ -298,11 +298,10 @@ static enum err rows_place(struct block *block, struct page *page, uint32_t slot
             enum err err = var_place(block, (uint16_t)i, page, slot, count);
             if (err) return err;
         } else if (column->missing) {
-            memset(page_raw(page, layout, slot), 0, (size_t)count * layout->width);
+            raws_clear(layout, count, page_raw(page, layout, slot));
         } else {
-            memcpy(page_raw(page, layout, slot),
-                   column->fixed + (size_t)block->placed * layout->width,
-                   (size_t)count * layout->width);
+            raws_write(layout, column->fixed + (size_t)block->placed * layout->width, count,
+                       page_raw(page, layout, slot));
         }
     }
     return ERR_NONE;

@@ -142,11 +142,22 @@ MUST_USE enum err change_set_replay(struct change_set *changes, struct reader *r
  */
 MUST_USE enum err fragment_find(const struct fragment *fragment, const struct change_set *own,
                                 const struct value *key, uint32_t *ret_row);
-/* The same, for a caller who will read these columns of the row next: their cache misses overlap
- * with that of the key. */
+/* What a caller will read once the row is found: the cache misses of that overlap with those of
+ * finding it. */
+struct read_ahead {
+    const uint16_t *columns; /* of the row */
+    uint32_t count;
+    /* The row of another fragment, whose primary key, one number with a hash index, is in a column
+     * of this row, and its columns. NULL: none. */
+    const struct fragment *then;
+    uint16_t then_column;
+    const uint16_t *then_columns;
+    uint32_t then_count;
+};
+/* fragment_find with that fetched ahead. */
 MUST_USE enum err fragment_find_ahead(const struct fragment *fragment, const struct change_set *own,
-                                      const struct value *key, const uint16_t *columns,
-                                      uint32_t count, uint32_t *ret_row);
+                                      const struct value *key, const struct read_ahead *ahead,
+                                      uint32_t *ret_row);
 /* The columns in place, into values. True: there are strings among them, which are borrowed until
  * the next change of the fragment. */
 bool fragment_values(const struct fragment *fragment, uint32_t row, const uint16_t *columns,

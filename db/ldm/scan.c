@@ -49,11 +49,21 @@ uint32_t fragment_page_select(const struct fragment *fragment, uint32_t number, 
     return kept;
 }
 
-/* One loop for each width: consecutive slots, or through the selection. */
+/* One loop for each width: consecutive slots of a column that lies alone, or through the selection.
+ */
 #define GATHER(name, from_type, to_type)                                                           \
-    static void name(const uint8_t *column, const uint16_t *slots, uint32_t count, to_type *out)   \
+    static void name(const uint8_t *column, uint32_t stride, const uint16_t *slots,                \
+                     uint32_t count, to_type *out)                                                 \
     {                                                                                              \
         const from_type *from = (const from_type *)(const void *)column;                           \
+        if (stride != sizeof(from_type)) {                                                         \
+            for (uint32_t i = 0; i < count; i++) {                                                 \
+                from_type value;                                                                   \
+                memcpy(&value, column + (size_t)slots[i] * stride, sizeof(value));                 \
+                out[i] = (to_type)value;                                                           \
+            }                                                                                      \
+            return;                                                                                \
+        }                                                                                          \
         if (count && (uint32_t)(slots[count - 1] - slots[0]) == count - 1) {                       \
             from += slots[0];                                                                      \
             for (uint32_t i = 0; i < count; i++)                                                   \
@@ -81,13 +91,13 @@ static void gather_binary(const uint8_t *column, uint32_t width, const uint16_t 
         out[i] = (struct vector_str){.bytes = column + (size_t)slots[i] * width, .size = width};
 }
 
-static void gather_var(const struct page *page, const uint8_t *column, const uint16_t *slots,
-                       uint32_t count, struct vector_str *out)
+static void gather_var(const struct page *page, const uint8_t *column, uint32_t stride,
+                       const uint16_t *slots, uint32_t count, struct vector_str *out)
 {
-    const uint32_t *refs = (const uint32_t *)(const void *)column;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t size;
-        const uint8_t *bytes = page_var(page, refs[slots[i]], &size);
+        uint32_t ref, size;
+        memcpy(&ref, column + (size_t)slots[i] * stride, sizeof(ref));
+        const uint8_t *bytes = page_var(page, ref, &size);
         out[i] = (struct vector_str){.bytes = bytes, .size = size};
     }
 }
@@ -96,42 +106,43 @@ static void gather_in_place(const struct page *page, const struct column_layout 
                             const uint16_t *slots, uint32_t count, struct vector *vector)
 {
     const uint8_t *column = page->bytes + layout->offset;
+    uint32_t stride = layout->stride;
     switch ((enum column_form)layout->form) {
     case FORM_I8:
-        gather_i8(column, slots, count, vector->i);
+        gather_i8(column, stride, slots, count, vector->i);
         break;
     case FORM_I16:
-        gather_i16(column, slots, count, vector->i);
+        gather_i16(column, stride, slots, count, vector->i);
         break;
     case FORM_I32:
-        gather_i32(column, slots, count, vector->i);
+        gather_i32(column, stride, slots, count, vector->i);
         break;
     case FORM_I64:
-        gather_i64(column, slots, count, vector->i);
+        gather_i64(column, stride, slots, count, vector->i);
         break;
     case FORM_U8:
-        gather_u8(column, slots, count, vector->u);
+        gather_u8(column, stride, slots, count, vector->u);
         break;
     case FORM_U16:
-        gather_u16(column, slots, count, vector->u);
+        gather_u16(column, stride, slots, count, vector->u);
         break;
     case FORM_U32:
-        gather_u32(column, slots, count, vector->u);
+        gather_u32(column, stride, slots, count, vector->u);
         break;
     case FORM_U64:
-        gather_u64(column, slots, count, vector->u);
+        gather_u64(column, stride, slots, count, vector->u);
         break;
     case FORM_F32:
-        gather_f32(column, slots, count, vector->f);
+        gather_f32(column, stride, slots, count, vector->f);
         break;
     case FORM_F64:
-        gather_f64(column, slots, count, vector->f);
+        gather_f64(column, stride, slots, count, vector->f);
         break;
     case FORM_BINARY:
         gather_binary(column, layout->width, slots, count, vector->str);
         break;
     case FORM_VAR:
-        gather_var(page, column, slots, count, vector->str);
+        gather_var(page, column, stride, slots, count, vector->str);
         break;
     }
     if (!vector->has_nulls) return;

@@ -172,8 +172,15 @@ static enum err row_find(struct run *run, const struct value *key)
 {
     enum err err = slot_check(run, run->step->table, key);
     if (err) return err;
-    err = fragment_find_ahead(run->fragment, run->changes, key, run->step->outputs,
-                              run->step->output_count, &run->row);
+    const struct step *step = run->step, *then = step->then;
+    struct read_ahead ahead = {.columns = step->outputs, .count = step->output_count};
+    if (then) {
+        ahead.then = partition_fragment(run->partition, then->table->id);
+        ahead.then_column = step->then_column;
+        ahead.then_columns = then->outputs;
+        ahead.then_count = then->output_count;
+    }
+    err = fragment_find_ahead(run->fragment, run->changes, key, &ahead, &run->row);
     run->row_here = err == ERR_NONE;
     return err;
 }

@@ -8,7 +8,8 @@
  *     u8 partition by, u8 partition column count, u32 TTL seconds, u16 TTL column,
  *     u16 each partition column
  *     each column:
- *       bytes name, u8 type, u8 collation, u8 precision, u8 scale, u8 nullable, u32 size_max
+ *       bytes name, u8 type, u8 collation, u8 precision, u8 scale, u8 flags (1 nullable, 2 beside),
+ *       u32 size_max
  *     each index:
  *       bytes name, u16 id, u8 kind, u8 flags (1 has_hash, 2 unique),
  *       u8 column count, u16 each column
@@ -22,6 +23,7 @@
 #include "db/wire/schema.h"
 
 enum { CATALOG_FORMAT_VERSION = 1, FLAG_HAS_HASH = 1, FLAG_UNIQUE = 2, FLAGS_ALL = 3 };
+enum { COLUMN_NULLABLE = 1, COLUMN_BESIDE = 2, COLUMN_FLAGS_ALL = 3 };
 
 static void name_encode(const char *name, struct buf *buf)
 {
@@ -50,7 +52,8 @@ static void table_encode(const struct table_def *table, struct buf *buf)
         buf_put_u8(buf, column->collation);
         buf_put_u8(buf, column->precision);
         buf_put_u8(buf, column->scale);
-        buf_put_u8(buf, column->nullable);
+        buf_put_u8(buf, (uint8_t)((column->nullable ? COLUMN_NULLABLE : 0) |
+                                  (column->beside ? COLUMN_BESIDE : 0)));
         buf_put_u32(buf, column->size_max);
     }
     for (uint32_t i = 0; i < table->index_count; i++) {
@@ -96,9 +99,10 @@ static void column_decode(struct reader *reader, struct column_def *column)
     column->collation = reader_u8(reader);
     column->precision = reader_u8(reader);
     column->scale = reader_u8(reader);
-    uint8_t nullable = reader_u8(reader);
-    if (nullable > 1) reader->failed = true;
-    column->nullable = nullable;
+    uint8_t flags = reader_u8(reader);
+    if (flags & ~COLUMN_FLAGS_ALL) reader->failed = true;
+    column->nullable = flags & COLUMN_NULLABLE;
+    column->beside = flags & COLUMN_BESIDE;
     column->size_max = reader_u32(reader);
 }
 

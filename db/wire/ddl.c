@@ -264,7 +264,8 @@ static bool index_is_same(const struct index_def *a, const struct index_def *b)
 static bool column_is_same(const struct column_def *a, const struct column_def *b)
 {
     return a->type == b->type && a->collation == b->collation && a->precision == b->precision &&
-           a->scale == b->scale && a->nullable == b->nullable && a->size_max == b->size_max;
+           a->scale == b->scale && a->nullable == b->nullable && a->beside == b->beside &&
+           a->size_max == b->size_max;
 }
 
 static bool table_is_same(const struct table_def *a, const struct table_def *b)

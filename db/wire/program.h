@@ -205,6 +205,10 @@ struct step {
     /* The key, one integer that the program states, of a row in a hash index: such a row can be
      * fetched ahead. NULL: it is not so. */
     const struct operand *ahead;
+    /* The first later step whose row's key, one integer in a hash index, is a column of this step's
+     * row (then_column): that row can be fetched while this one is being compared. NULL: none. */
+    const struct step *then;
+    uint16_t then_column;
     /* Columns of this step that later ones read, a bit each: the executor keeps their values from
      * when the row was fetched. */
     uint64_t refs[SCHEMA_COLUMNS_MAX / 64];

@@ -265,16 +265,34 @@ static bool head_fits(const struct step_head *head, const struct table_def *tabl
     }
 }
 
-/* The operand that is all of the key of a hashed row, and known before the program runs. */
-static const struct operand *key_known(const struct step *step)
+/* The operand that is all of the key, an integer, of a hashed row. NULL: there is none. */
+static const struct operand *key_single(const struct step *step)
 {
     if (!step->table || step->kind == STEP_SCAN) return NULL;
     const struct index_def *primary = &step->table->indexes[0];
     if (primary->column_count != 1 || (primary->kind != INDEX_HASH && !primary->has_hash) ||
         column_kind(&step->table->columns[primary->columns[0]]) != KIND_U64)
         return NULL;
-    const struct operand *key = step->key_count ? step->key : &step->values[primary->columns[0]];
-    return key->tag == OPERAND_CONST || key->tag == OPERAND_PARAM ? key : NULL;
+    return step->key_count ? step->key : &step->values[primary->columns[0]];
+}
+
+/* The same when it is known before the program runs. */
+static const struct operand *key_known(const struct step *step)
+{
+    const struct operand *key = key_single(step);
+    return key && (key->tag == OPERAND_CONST || key->tag == OPERAND_PARAM) ? key : NULL;
+}
+
+/* Tells the step whose row has the key of this one's. */
+static void key_follow(const struct decoder *decoder, const struct step *step)
+{
+    const struct operand *key = key_single(step);
+    if (!key || !step->key_count || key->tag != OPERAND_COLUMN) return;
+    if (!(decoder->known >> key->step & 1)) return;
+    struct step *source = decoder->by_number[key->step];
+    if (source->then || source->kind != STEP_READ) return;
+    source->then = step;
+    source->then_column = key->column;
 }
 
 static enum err decode_step(struct decoder *decoder, struct step *step, int number_min)
@@ -341,6 +359,7 @@ static enum err decode_section(struct decoder *decoder, struct program_section_d
         enum err err = decode_step(decoder, step, *number_min);
         if (err) return err;
         *number_min = step->number + 1;
+        key_follow(decoder, step);
         if (step->kind == STEP_CHECK || step->kind == STEP_SCAN) continue;
         decoder->known |= UINT64_C(1) << step->number;
         decoder->by_number[step->number] = step;

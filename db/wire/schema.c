@@ -191,6 +191,26 @@ static enum err check_column(const struct column_def *column, struct diag *diag)
     return ERR_NONE;
 }
 
+/* The columns that lie beside each other from this one on: what a row's values of them take. */
+static enum err check_beside(const struct table_def *table, uint32_t first, struct diag *diag)
+{
+    uint32_t size = 0;
+    for (uint32_t i = first; i < table->column_count; i++) {
+        const struct column_def *column = &table->columns[i];
+        if (i > first && !column->beside) break;
+        uint32_t width = column_width(column);
+        size += width ? width : SCHEMA_REFERENCE_SIZE;
+        if (i > first && (column->type == TYPE_BINARY || table->columns[i - 1].type == TYPE_BINARY))
+            return diag_set(diag, ERR_INVALID, "column %s: a BINARY column lies alone",
+                            column->name);
+        if (i > first && size > SCHEMA_BESIDE_SIZE_MAX)
+            return diag_set(diag, ERR_INVALID,
+                            "column %s: columns beside each other take more than %d bytes",
+                            column->name, SCHEMA_BESIDE_SIZE_MAX);
+    }
+    return ERR_NONE;
+}
+
 static enum err check_columns(const struct table_def *table, struct diag *diag)
 {
     uint32_t row_size = 0;
@@ -200,6 +220,11 @@ static enum err check_columns(const struct table_def *table, struct diag *diag)
         if (err) return err;
         if (table_def_column(table, column->name) != (int)i)
             return diag_set(diag, ERR_INVALID, "two columns are named %s", column->name);
+        if (i == 0 && column->beside)
+            return diag_set(diag, ERR_INVALID, "column %s: there is none before it to lie beside",
+                            column->name);
+        if (!column->beside) err = check_beside(table, i, diag);
+        if (err) return err;
         row_size += column_width(column);
     }
     if (row_size > ROW_SIZE_MAX)

@@ -19,6 +19,8 @@ enum {
     SCHEMA_TABLES_MAX = 256,
     SCHEMA_VAR_SIZE_MAX = 65535, /* of a VARCHAR, VARBINARY, TEXT or BLOB value, bytes */
     SCHEMA_KEY_SIZE_MAX = 1024,  /* of all key columns of one index, normalized, bytes */
+    SCHEMA_REFERENCE_SIZE = 4,   /* what a page holds of a variable value, bytes */
+    SCHEMA_BESIDE_SIZE_MAX = 64, /* of columns beside each other: a cache line */
     PARTITIONS_MAX = 1024,       /* a power of two; PARTITION_SLOTS is a multiple of it */
     PARTITION_SLOTS = 65536,     /* partition of a row = slot(row) & (partition_count - 1) */
 };
@@ -30,6 +32,8 @@ struct column_def {
     uint8_t precision; /* of DECIMAL: digits, 1..18 */
     uint8_t scale;     /* of DECIMAL; of DATETIME and TIMESTAMP: digits of a second shown, 0..6 */
     bool nullable;
+    bool beside;       /* of rows read one at a time: lies with the column before it, so that a row's
+                          values of both are one cache line; a scan of one of them reads both */
     uint32_t size_max; /* bytes, of CHAR (4 per character), VARCHAR (likewise), BINARY, … */
 };
 

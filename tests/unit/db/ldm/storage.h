@@ -56,7 +56,7 @@ static inline struct index_def *test_index(struct table_def *table, const char *
 }
 
 /* A hash primary key; nullable and long variable columns; secondary indexes over NULLs and
- * case-insensitive text. */
+ * case-insensitive text; columns that lie beside each other and alone, as in the other tables. */
 static inline struct table_def *test_table_hash(struct catalog *catalog)
 {
     struct table_def *table = test_table(catalog, "hashed");
@@ -67,6 +67,8 @@ static inline struct table_def *test_table_hash(struct catalog *catalog)
     test_column(table, "f", TYPE_DOUBLE, 0, true);
     test_column(table, "g", TYPE_FLOAT, 0, false);
     table->columns[2].collation = COLLATION_CASE_INSENSITIVE;
+    table->columns[1].beside = true;
+    table->columns[5].beside = true;
     test_index(table, "PRIMARY", INDEX_HASH, 1, 0, 0);
     test_index(table, "by_a", INDEX_ORDERED, 1, 1, 0);
     test_index(table, "by_s_a", INDEX_ORDERED, 2, 2, 1);
@@ -86,6 +88,8 @@ static inline struct table_def *test_table_ordered(struct catalog *catalog)
     test_column(table, "d", TYPE_DECIMAL, 0, true);
     test_column(table, "day", TYPE_DATE, 0, true);
     table->columns[1].collation = COLLATION_CASE_INSENSITIVE;
+    table->columns[1].beside = true;
+    table->columns[2].beside = true;
     table->columns[4].precision = 9;
     table->columns[4].scale = 2;
     test_index(table, "PRIMARY", INDEX_ORDERED, 2, 0, 1);
@@ -107,6 +111,7 @@ static inline struct table_def *test_table_ttl(struct catalog *catalog)
     test_index(table, "PRIMARY", INDEX_ORDERED, 1, 0, 0)->has_hash = true;
     test_index(table, "by_made", INDEX_ORDERED, 1, 1, 0);
     table->partition_column_count = 1;
+    table->columns[3].beside = true;
     table->ttl_seconds = 10;
     table->ttl_column = 1;
     cr_assert_eq(table_def_check(table, NULL), ERR_NONE);

@@ -105,6 +105,44 @@ Test(fragment, equal_keys_of_another_case_are_the_same_key)
     fixture_fini(&fx);
 }
 
+/* What is fetched ahead is a guess: the row that follows may be there, gone or never have been, or
+ * be named by a NULL, and another fragment's key may be of another kind. */
+Test(fragment, what_is_fetched_ahead_changes_no_answer)
+{
+    struct fixture fx;
+    fixture_init(&fx, 0);
+    struct fragment *ordered = test_fragment(&fx.store, 2);
+    const uint16_t columns[] = {0, 1, 4};
+    uint32_t row, made[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        struct value values[6] = {value_u64(i), value_text("name"), value_i64(1),
+                                  value_null(), value_null(),       value_null()};
+        cr_assert_eq(fragment_insert(ordered, fx.mine, values, &made[i]), ERR_NONE);
+    }
+    struct value next[6] = {value_u64(1),    value_null(), value_null(),
+                            value_text("b"), value_null(), value_f64(1)};
+    cr_assert_eq(fragment_insert(test_fragment(&fx.store, 1), fx.mine, next, &row), ERR_NONE);
+    commit(&fx);
+    for (uint32_t table = 1; table <= 3; table++) {
+        for (uint16_t column = 0; column < 6; column++) {
+            const struct read_ahead ahead = {.columns = columns,
+                                             .count = 3,
+                                             .then = test_fragment(&fx.store, table),
+                                             .then_column = column,
+                                             .then_columns = columns,
+                                             .then_count = 2};
+            for (uint32_t i = 0; i < 3; i++) {
+                const struct value key[] = {value_u64(i), value_text("NAME")};
+                cr_assert_eq(fragment_find_ahead(ordered, NULL, key, &ahead, &row), ERR_NONE);
+                cr_assert_eq(row, made[i]);
+            }
+            const struct value absent[] = {value_u64(1), value_text("other")};
+            cr_assert_eq(fragment_find_ahead(ordered, NULL, absent, &ahead, &row), ERR_NOT_FOUND);
+        }
+    }
+    fixture_fini(&fx);
+}
+
 Test(fragment, a_row_being_changed_is_locked_to_others)
 {
     struct fixture fx;

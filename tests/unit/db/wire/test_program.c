@@ -177,6 +177,28 @@ Test(program, marks_the_columns_that_later_steps_read)
     teardown(&fx);
 }
 
+Test(program, tells_which_row_follows_from_a_column)
+{
+    struct fixture fx;
+    setup(&fx);
+    struct operand key = number(7);
+    program_section(&fx.program, 0);
+    uint8_t read = program_read(&fx.program, &item, &key, ERR_NONE);
+    struct operand next = operand_column(read, NUMBER_COLUMN);
+    uint8_t second = program_read(&fx.program, &item, &next, ERR_NONE);
+    uint8_t third = program_read(&fx.program, &item, &next, ERR_NONE);
+    cr_assert_eq(program_finish(&fx.program), ERR_NONE);
+    cr_assert_eq(decode(&fx), ERR_NONE);
+    const struct step *steps = fx.decoded.sections[0].steps;
+    cr_assert_eq(steps[0].then, &steps[1], "the first of them");
+    cr_assert_eq(steps[0].then_column, NUMBER_COLUMN);
+    cr_assert_eq(steps[1].number, second);
+    cr_assert_eq(steps[2].number, third);
+    cr_assert_null(steps[1].then);
+    cr_assert_null(steps[2].then);
+    teardown(&fx);
+}
+
 static void expect_bad(struct fixture *fx, const char *what)
 {
     cr_assert_eq(program_finish(&fx->program), ERR_NONE, "%s", what);

@@ -22,7 +22,7 @@ static struct table_def *table_create(uint32_t id)
         {.name = "name", .type = TYPE_VARCHAR, .size_max = 400, .collation = 1},
         {.name = "price", .type = TYPE_DECIMAL, .precision = 10, .scale = 2, .nullable = true},
         {.name = "made", .type = TYPE_TIMESTAMP, .scale = 6},
-        {.name = "text", .type = TYPE_TEXT, .size_max = 60000, .nullable = true},
+        {.name = "text", .type = TYPE_TEXT, .size_max = 60000, .nullable = true, .beside = true},
         {.name = "bits", .type = TYPE_BINARY, .size_max = 16},
     };
     memcpy(table->columns, columns, sizeof(columns));
@@ -140,6 +140,13 @@ Test(schema, every_rule_is_checked_with_a_reason)
     REFUSES(def->indexes[0].columns[0] = 4);
     REFUSES(def->columns[0].nullable = true);
     REFUSES(def->columns[1].size_max = 4 * 300);
+    REFUSES(def->columns[0].beside = true);
+    REFUSES(def->columns[5].beside = true);
+    REFUSES(for (uint16_t i = 6; i < 15; i++) {
+        def->columns[i] = (struct column_def){.type = TYPE_BIGINT, .beside = i > 6};
+        snprintf(def->columns[i].name, 10, "c%u", i);
+        def->column_count = (uint16_t)(i + 1);
+    });
     REFUSES(def->partition_by = 4);
     REFUSES(def->partition_column_count = 0);
     REFUSES(def->partition_columns[0] = 2);
