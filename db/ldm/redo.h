@@ -65,10 +65,10 @@ struct recovery_result {
     uint64_t cut;   /* transactions above this were dropped, now or by the last recovery */
     uint64_t replayed_count;
     uint64_t dropped_count;
-    uint16_t start_count; /* at least 1 */
+    uint16_t start_count;                        /* at least 1 */
     struct store_start starts[STORE_STARTS_MAX]; /* the latest ones; the last is this start */
-    uint64_t next_segment;                  /* new log segments start with this number */
-    uint64_t checkpoint_ts[PARTITIONS_MAX]; /* 0: none */
+    uint64_t next_segment;                       /* new log segments start with this number */
+    uint64_t checkpoint_ts[PARTITIONS_MAX];      /* 0: none */
 };
 /* Loads the newest good checkpoint of every partition, reads every log, cuts at the last consistent
  * horizon, replays. A torn tail (the log ends within a record that was never synced: nothing valid

@@ -21,7 +21,8 @@ struct history_segment {
     uint16_t worker;
 };
 
-/* All lives but the running one, and where that began. Segments are in the order of replay: by life, worker, number. */
+/* All lives but the running one, and where that began. Segments are in the order of replay: by
+ * life, worker, number. */
 struct history {
     uint64_t next_segment; /* every number below it was used; the next life's segments start at it
                               or above */

@@ -60,8 +60,7 @@ static void listen_run(void *context)
     struct listen_request *request = context;
     struct worker *worker = request->worker;
     enum err err = ERR_NONE;
-    if (!worker->links)
-        err = links_create(worker, request->listeners->secret, &request->diag);
+    if (!worker->links) err = links_create(worker, request->listeners->secret, &request->diag);
     if (!err) err = links_listen(worker->links, &request->address, &request->bound, &request->diag);
     pthread_mutex_lock(&request->mutex);
     request->err = err;

@@ -76,7 +76,7 @@ struct node_info {
     uint64_t query_memory_max;
     uint64_t replayed_count;
     uint64_t dropped_count;
-    uint8_t start_count; /* at least 1 */
+    uint8_t start_count;                       /* at least 1 */
     struct info_start starts[INFO_STARTS_MAX]; /* the latest, in order; the last is this life */
     enum err health;
     char health_text[DIAG_TEXT_SIZE_MAX];

@@ -88,7 +88,7 @@ struct world {
     bool flush_always;
     bool power_was_cut;
     bool starts_forgotten; /* there were more than the node tells of */
-    bool frozen; /* clients get no turns: nothing new is done */
+    bool frozen;           /* clients get no turns: nothing new is done */
     uint16_t workers;
     uint8_t secret[PORT_SECRET_SIZE];
     struct program program;

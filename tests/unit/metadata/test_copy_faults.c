@@ -1,6 +1,6 @@
 /* copy_file_range on a device that fails: each file call of the copying in turn, once or from then
- * on, whether the device copies and punches by itself or not. What was done counts and is there, the
- * rest of the target is as it was, and what is tried again is finished. */
+ * on, whether the device copies and punches by itself or not. What was done counts and is there,
+ * the rest of the target is as it was, and what is tried again is finished. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -137,9 +137,9 @@ static void check_target(struct fs_file *file, uint64_t ino, uint64_t size)
     struct stat stat = {0};
     int fd;
     bool created;
-    enum err err = object_open(s.fs->device,
-                               (struct object_id){.ino = ino, .life = attr.generation}, false,
-                               &created, &fd);
+    enum err err =
+        object_open(s.fs->device, (struct object_id){.ino = ino, .life = attr.generation}, false,
+                    &created, &fd);
     if (!err) {
         cr_assert_eq(fstat(fd, &stat), 0);
         cr_assert_eq(close(fd), 0);

@@ -174,7 +174,8 @@ CASE(sweep, goes_on_and_ends_when_the_database_is_restarted_with_other_workers)
     background_drain(s.fs);
     cr_assert_eq(removals, HELD + LOST);
     cr_assert_eq(restarts, (HELD + LOST) / RESTART_EVERY);
-    /* This thread has links of its own, which end when they are looked at; a query would end, too. */
+    /* This thread has links of its own, which end when they are looked at; a query would end, too.
+     */
     OK(db_checkpoint(s.db_client));
     /* All of that, and no more. */
     cr_assert_eq(count_objects(&s), KEPT + 2);
