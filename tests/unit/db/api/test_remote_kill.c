@@ -461,3 +461,28 @@ Test(remote_kill, a_loss_that_no_client_saw_happen_is_told_all_the_same, .timeou
     server_end(&server, SIGTERM);
     server_fini(&server);
 }
+
+/* Ports that the system chose are known from what worker 0 tells. */
+Test(remote_kill, a_worker_that_comes_back_at_another_port_is_found_there, .timeout = 60)
+{
+    struct server server;
+    server_init(&server, LINK_TCP, (struct db_config){.worker_count = 2, .partition_count = 8});
+    make_counters(&server);
+    struct fixture far;
+    far_init(&far, &server, 10000);
+    int64_t balance;
+    for (uint16_t slot = 0; slot < SLOT_COUNT; slot++)
+        cr_assert_eq(account_balance(&far, slot, 1, &balance), ERR_NONE);
+    /* It comes back at the port behind worker 0's. */
+    for (int round = 0; round < 2; round++) {
+        server_end(&server, round ? SIGKILL : SIGTERM);
+        server_start(&server);
+        for (uint16_t slot = 0; slot < SLOT_COUNT; slot++) {
+            enum err err = account_balance(&far, slot, 1, &balance);
+            cr_assert_eq(err, ERR_NONE, "slot %u: %s", (unsigned)slot, err_name(err));
+        }
+    }
+    far_fini(&far);
+    server_end(&server, SIGTERM);
+    server_fini(&server);
+}
