@@ -46,6 +46,7 @@ struct conn {
     uint64_t request_max;           /* the greatest number of a kept request sent to that life */
     uint64_t down_ns;               /* since when requests wait for it */
     unsigned address;               /* which of the remote's it is tried at */
+    uint64_t learned;               /* the remote's learned_count when it was last tried */
     struct diag reason;             /* why it is down */
     struct client_listener *oldest; /* kept requests, in the order of their numbers; those before */
     struct client_listener *newest; /* `unsent` were sent over this link */

@@ -169,6 +169,7 @@ static void conclude_overdue(struct conn *conn, uint64_t now)
 static void conn_connect(struct conn *conn, uint64_t now)
 {
     struct channel *channel = conn->channel;
+    conn->learned = atomic_load(&channel->remote->learned_count);
     struct port_address *address = malloc(sizeof(*address));
     uint8_t hello[GREETING_CLIENT_SIZE];
     struct greeting_client greeting = {.worker = conn->worker, .client = channel->client};
@@ -394,6 +395,21 @@ const struct port_events channel_events = {
     .release = on_release,
 };
 
+/* A port that the system chose is another one in the node's next life, of which worker 0 tells. */
+static bool has_moved(const struct conn *conn)
+{
+    if (conn->up || !conn->worker) return false;
+    (void)conn_get(conn->channel, 0);
+    return conn->learned != atomic_load(&conn->channel->remote->learned_count);
+}
+
+static void conn_again(struct conn *conn, uint64_t now)
+{
+    if (conn->link) link_close(conn->link);
+    conn->link = NULL;
+    conn_connect(conn, now);
+}
+
 /* What is due without anything having arrived. */
 void conns_upkeep(struct channel *channel, uint64_t now)
 {
@@ -402,10 +418,10 @@ void conns_upkeep(struct channel *channel, uint64_t now)
         struct conn *conn = channel->conns[w];
         if (!conn) continue;
         if (conn->retry_ns && conn->retry_ns <= now) {
-            if (conn->link) link_close(conn->link);
-            conn->link = NULL;
             conn->address = (conn->address + 1) % channel->remote->address_count;
-            conn_connect(conn, now);
+            conn_again(conn, now);
+        } else if (has_moved(conn)) {
+            conn_again(conn, now);
         }
         conn_push(conn);
         conclude_overdue(conn, now);

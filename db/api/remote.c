@@ -6,10 +6,11 @@
  * itself. Only worker 0's are given; the others' follow from them by the rule of db/node/links.h,
  * or, where the system chose the ports, from what worker 0 tells.
  *
- * Acknowledged changes: the greatest commit timestamp that any client was told is remembered. When
- * the node comes back after a restart that has kept less than that (its redo log is flushed at
- * intervals), something acknowledged is lost, and every client's next flush fails once: so fsync(2)
- * through links means what it means on a local disk. */
+ * Acknowledged changes: the greatest commit timestamp that any client was told is remembered, with
+ * the life of the node that told it. When the start after that life has kept less (the redo log is
+ * flushed at intervals), something acknowledged is lost, and every client's next flush fails once:
+ * so fsync(2) through links means what it means on a local disk. The node tells of its latest
+ * starts, so what a client was away for is not missed. */
 #include "db/api/remote.h"
 
 #include <stdlib.h>
@@ -223,7 +224,8 @@ void remote_acknowledged_early(struct remote *remote, uint64_t life, uint64_t co
     pthread_mutex_lock(&remote->mutex);
     unsigned at = 0;
     if (life_is_past(remote, life)) {
-        if (commit_ts > remote->info.cut) atomic_fetch_add(&remote->losses, 1);
+        if (node_info_has_lost(&remote->info, life, commit_ts))
+            atomic_fetch_add(&remote->losses, 1);
         pthread_mutex_unlock(&remote->mutex);
         return;
     }
@@ -241,22 +243,28 @@ void remote_acknowledged_early(struct remote *remote, uint64_t life, uint64_t co
     pthread_mutex_unlock(&remote->mutex);
 }
 
-/* A new life has kept everything up to the cut: was more than that acknowledged before it? */
+/* A new life: was more acknowledged before it than its start, and others since, have kept? */
 static void life_learned(struct remote *remote, const struct node_info *info)
 {
     uint64_t own = 0;
+    bool lost = false;
     for (unsigned i = 0; i < REMOTE_UNLEARNED_MAX; i++) {
-        if (remote->unlearned[i].life == info->life)
-            own = remote->unlearned[i].acknowledged;
-        else if (remote->unlearned[i].life)
-            acknowledged_raise(remote, remote->unlearned[i].acknowledged);
+        uint64_t life = remote->unlearned[i].life;
+        uint64_t acknowledged = remote->unlearned[i].acknowledged;
+        if (life == node_info_life(info))
+            own = acknowledged;
+        else if (life)
+            lost |= node_info_has_lost(info, life, acknowledged);
         remote->unlearned[i].life = 0;
         remote->unlearned[i].acknowledged = 0;
     }
-    remote->past[remote->past_next++ % REMOTE_UNLEARNED_MAX] = atomic_load(&remote->learned_life);
+    uint64_t known = atomic_load(&remote->learned_life);
+    remote->past[remote->past_next++ % REMOTE_UNLEARNED_MAX] = known;
     /* From here on whoever acknowledges comes by the mutex (remote_acknowledged). */
     atomic_store(&remote->learned_life, 0);
-    if (atomic_load(&remote->acknowledged) > info->cut) atomic_fetch_add(&remote->losses, 1);
+    uint64_t acknowledged = atomic_load(&remote->acknowledged);
+    lost |= acknowledged && node_info_has_lost(info, known, acknowledged);
+    if (lost) atomic_fetch_add(&remote->losses, 1);
     /* Told once: what is counted from here on is this life's. */
     atomic_store(&remote->acknowledged, own);
 }
@@ -267,7 +275,7 @@ enum err remote_learned(struct remote *remote, uint64_t asked, const struct node
     enum err err = ERR_NONE;
     pthread_mutex_lock(&remote->mutex);
     uint64_t known = atomic_load(&remote->learned_life);
-    bool is_news = known && known != info->life;
+    bool is_news = known && known != node_info_life(info);
     /* An answer that lay somewhere while its life ended and the next was learned: taken for news,
      * it would make everything that the next one has acknowledged look lost. */
     if (is_news && asked != atomic_load(&remote->learned_count)) err = ERR_BUSY;
@@ -286,7 +294,7 @@ enum err remote_learned(struct remote *remote, uint64_t asked, const struct node
         }
         remote->info = *info;
         if (!known || is_news) atomic_fetch_add(&remote->learned_count, 1);
-        atomic_store(&remote->learned_life, info->life);
+        atomic_store(&remote->learned_life, node_info_life(info));
     }
     pthread_mutex_unlock(&remote->mutex);
     catalog_destroy(catalog);

@@ -194,6 +194,8 @@ enum err recovery_run(const struct recovery_config *config, struct recovery_resu
     ret_result->cut = state->cut;
     ret_result->replayed_count = replayed_count;
     ret_result->dropped_count = state->dropped_count;
+    ret_result->start_count = state->next.start_count;
+    memcpy(ret_result->starts, state->next.starts, sizeof(ret_result->starts));
     ret_result->next_segment = state->next.next_segment;
     memcpy(ret_result->checkpoint_ts, state->checkpoints, sizeof(state->checkpoints));
 

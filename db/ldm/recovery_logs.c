@@ -453,6 +453,20 @@ static enum err segment_settle(struct recovery_state *state, struct log_segment 
     return history_add(&state->next, &settled) ? recovery_no_memory(state) : ERR_NONE;
 }
 
+/* This start, unless the last one came to nothing and its place is free. */
+static void starts_fill(struct recovery_state *state)
+{
+    struct history *next = &state->next;
+    next->start_count = state->history.start_count;
+    memcpy(next->starts, state->history.starts, sizeof(next->starts));
+    if (!state->life && next->start_count) return;
+    struct store_start start = {.cut = state->cut};
+    while (!start.id)
+        state->env->ops->random(state->env, &start.id, sizeof(start.id));
+    history_add_start(next, &start);
+    state->changed = true;
+}
+
 static enum err next_fill(struct logs *logs)
 {
     struct recovery_state *state = logs->state;
@@ -475,6 +489,7 @@ static enum err next_fill(struct logs *logs)
     }
     state->next.clock = state->clock;
     state->next.cut = state->cut;
+    starts_fill(state);
     return ERR_NONE;
 }
 

@@ -20,7 +20,7 @@
 
 /* ---- store.c: superblock, lock, catalog ---- */
 
-enum { STORE_FORMAT_VERSION = 1 };
+enum { STORE_FORMAT_VERSION = 2 };
 
 struct store_info {
     uint32_t format_version;
@@ -42,6 +42,14 @@ MUST_USE enum err store_write_catalog(struct env *env, const struct catalog *cat
 
 /* ---- recovery.c ---- */
 
+enum { STORE_STARTS_MAX = 128 };
+
+struct store_start {
+    uint64_t id;  /* random, not 0 */
+    uint64_t cut; /* of the starts before it, its recovery kept every transaction up to this
+                     timestamp, and no other */
+};
+
 struct recovery_config {
     struct env *env;
     uint16_t partition_count;
@@ -57,8 +65,10 @@ struct recovery_result {
     uint64_t cut;   /* transactions above this were dropped, now or by the last recovery */
     uint64_t replayed_count;
     uint64_t dropped_count;
-    uint64_t next_segment;                  /* new log segments start with this number */
-    uint64_t checkpoint_ts[PARTITIONS_MAX]; /* 0: none */
+    uint16_t start_count;                        /* at least 1 */
+    struct store_start starts[STORE_STARTS_MAX]; /* the latest ones; the last is this start */
+    uint64_t next_segment;                       /* new log segments start with this number */
+    uint64_t checkpoint_ts[PARTITIONS_MAX];      /* 0: none */
 };
 /* Loads the newest good checkpoint of every partition, reads every log, cuts at the last consistent
  * horizon, replays. A torn tail (the log ends within a record that was never synced: nothing valid

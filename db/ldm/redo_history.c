@@ -12,10 +12,16 @@
  * missing was either trimmed, and then checkpoints have it, or it is lost, which its ts_max tells.
  * Its content must be valid up to `size`, without exception.
  *
+ * The latest starts are listed with their cuts, for clients that were away during several of them:
+ * what the cut after a life dropped is lost, whatever the lives after that one did. A cut is never
+ * below an earlier one, as it keeps all that an earlier one kept.
+ *
  * Layout: a frame (store_format.h) with the body
- *     0    u64 next_segment, u64 clock, u64 cut, u64 floor, u32 count, u32 zero
+ *     0    u64 next_segment, u64 clock, u64 cut, u64 floor, u32 count, u32 start count
  *     40   count times, in the order of replay:
- *              u64 life, u64 number, u64 size, u64 ts_max, u64 cut, u16 worker, u16 x 3 zero */
+ *              u64 life, u64 number, u64 size, u64 ts_max, u64 cut, u16 worker, u16 x 3 zero
+ *          start count times, the last one's cut being that above: u64 id, u64 cut
+ * Format version 1 had zero for the start count. */
 #include "db/ldm/redo_history.h"
 
 #include <stdlib.h>
@@ -24,7 +30,7 @@
 #include "base/check.h"
 #include "db/ldm/redo_format.h"
 
-enum { HISTORY_HEAD_SIZE = 40, HISTORY_ENTRY_SIZE = 48 };
+enum { HISTORY_HEAD_SIZE = 40, HISTORY_ENTRY_SIZE = 48, HISTORY_START_SIZE = 16 };
 static const char history_path[] = "redo/history";
 
 void history_fini(struct history *history)
@@ -56,6 +62,16 @@ enum err history_add(struct history *history, const struct history_segment *segm
     return ERR_NONE;
 }
 
+void history_add_start(struct history *history, const struct store_start *start)
+{
+    if (history->start_count == STORE_STARTS_MAX) {
+        history->start_count--;
+        memmove(history->starts, history->starts + 1,
+                history->start_count * sizeof(history->starts[0]));
+    }
+    history->starts[history->start_count++] = *start;
+}
+
 const struct history_segment *history_find(const struct history *history, uint16_t worker,
                                            uint64_t number)
 {
@@ -75,6 +91,17 @@ static bool segment_is_sane(const struct history *history, const struct history_
     return segment->ts_max <= segment->cut && segment->cut <= history->clock;
 }
 
+static bool starts_are_sane(const struct history *history)
+{
+    uint64_t cut = 0;
+    for (uint16_t i = 0; i < history->start_count; i++) {
+        const struct store_start *start = &history->starts[i];
+        if (!start->id || start->cut < cut) return false;
+        cut = start->cut;
+    }
+    return !history->start_count || cut == history->cut;
+}
+
 static enum err history_decode(struct reader *reader, struct history *history, struct diag *diag)
 {
     history->next_segment = reader_u64(reader);
@@ -82,9 +109,11 @@ static enum err history_decode(struct reader *reader, struct history *history, s
     history->cut = reader_u64(reader);
     history->floor = reader_u64(reader);
     uint32_t count = reader_u32(reader);
-    uint32_t zero = reader_u32(reader);
-    if (reader->failed || zero || history->next_segment == 0 || history->floor > history->clock ||
-        history->cut > history->clock || reader_left(reader) != (size_t)count * HISTORY_ENTRY_SIZE)
+    uint32_t start_count = reader_u32(reader);
+    if (reader->failed || history->next_segment == 0 || history->floor > history->clock ||
+        history->cut > history->clock || start_count > STORE_STARTS_MAX ||
+        reader_left(reader) !=
+            (size_t)count * HISTORY_ENTRY_SIZE + (size_t)start_count * HISTORY_START_SIZE)
         return store_damaged(diag, history_path, STORE_FRAME_SIZE, "the counts do not fit");
     for (uint32_t i = 0; i < count; i++) {
         struct history_segment segment = {.life = reader_u64(reader)};
@@ -103,6 +132,16 @@ static enum err history_decode(struct reader *reader, struct history *history, s
         enum err err = history_add(history, &segment);
         if (err) return store_failed(diag, err, history_path);
     }
+    for (; history->start_count < start_count; history->start_count++) {
+        struct store_start *start = &history->starts[history->start_count];
+        start->id = reader_u64(reader);
+        start->cut = reader_u64(reader);
+    }
+    if (!starts_are_sane(history))
+        return store_damaged(diag, history_path,
+                             STORE_FRAME_SIZE + HISTORY_HEAD_SIZE +
+                                 (uint64_t)count * HISTORY_ENTRY_SIZE,
+                             "the starts make no sense");
     return ERR_NONE;
 }
 
@@ -141,7 +180,9 @@ free_file:
 enum err history_write(struct env *env, const struct store_info *info,
                        const struct history *history, struct diag *diag)
 {
-    size_t size = HISTORY_HEAD_SIZE + history->segment_count * HISTORY_ENTRY_SIZE;
+    ASSERT(starts_are_sane(history));
+    size_t size = HISTORY_HEAD_SIZE + history->segment_count * HISTORY_ENTRY_SIZE +
+                  history->start_count * (size_t)HISTORY_START_SIZE;
     if (size > STORE_BODY_SIZE_MAX) return store_failed(diag, ERR_TOO_BIG, history_path);
     struct buf body, file;
     buf_init(&body);
@@ -151,7 +192,7 @@ enum err history_write(struct env *env, const struct store_info *info,
     buf_put_u64(&body, history->cut);
     buf_put_u64(&body, history->floor);
     buf_put_u32(&body, (uint32_t)history->segment_count);
-    buf_put_u32(&body, 0);
+    buf_put_u32(&body, history->start_count);
     for (size_t i = 0; i < history->segment_count; i++) {
         const struct history_segment *segment = &history->segments[i];
         ASSERT(segment_is_sane(history, segment));
@@ -162,6 +203,10 @@ enum err history_write(struct env *env, const struct store_info *info,
         buf_put_u64(&body, segment->cut);
         buf_put_u16(&body, segment->worker);
         buf_put(&body, (const uint8_t[6]){0}, 6);
+    }
+    for (uint16_t i = 0; i < history->start_count; i++) {
+        buf_put_u64(&body, history->starts[i].id);
+        buf_put_u64(&body, history->starts[i].cut);
     }
     if (!body.failed) store_frame_put(&file, STORE_HISTORY, info->id, body.bytes, body.size);
     file.failed |= body.failed;

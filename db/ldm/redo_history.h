@@ -21,7 +21,8 @@ struct history_segment {
     uint16_t worker;
 };
 
-/* All lives but the running one. Segments are in the order of replay: by life, worker, number. */
+/* All lives but the running one, and where that began. Segments are in the order of replay: by
+ * life, worker, number. */
 struct history {
     uint64_t next_segment; /* every number below it was used; the next life's segments start at it
                               or above */
@@ -29,6 +30,8 @@ struct history {
     uint64_t
         cut; /* of the last life that ended: of it and all before, only what is up to it counts */
     uint64_t floor; /* transactions up to it are in no log any more: checkpoints must have them */
+    uint16_t start_count; /* 0: the store was never started, or not since it had format version 1 */
+    struct store_start starts[STORE_STARTS_MAX]; /* the latest, in order */
     size_t segment_count;
     size_t segment_capacity;
     struct history_segment *segments;
@@ -37,6 +40,8 @@ struct history {
 void history_fini(struct history *history);
 /* Keeps the order. ERR_NO_MEMORY. */
 MUST_USE enum err history_add(struct history *history, const struct history_segment *segment);
+/* Adds a start; the list forgets the oldest when it is full. */
+void history_add_start(struct history *history, const struct store_start *start);
 /* Where redo/worker.number is; NULL when it is not in it. */
 const struct history_segment *history_find(const struct history *history, uint16_t worker,
                                            uint64_t number);

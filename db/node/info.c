@@ -8,6 +8,16 @@
 #include "db/node/worker_private.h"
 #include "db/wire/info.h"
 
+_Static_assert((int)INFO_STARTS_MAX >= (int)STORE_STARTS_MAX, "all that is known is told");
+
+static void starts_put(const struct recovery_result *recovery, struct node_info *info)
+{
+    info->start_count = (uint8_t)recovery->start_count;
+    for (uint16_t i = 0; i < recovery->start_count; i++)
+        info->starts[i] =
+            (struct info_start){.life = recovery->starts[i].id, .cut = recovery->starts[i].cut};
+}
+
 /* Without the catalog when its version is `known`. ERR_NO_MEMORY, ERR_TOO_BIG. */
 static enum err info_put(struct node *node, uint64_t known, struct buf *body)
 {
@@ -15,11 +25,11 @@ static enum err info_put(struct node *node, uint64_t known, struct buf *body)
         .worker_count = node->worker_count,
         .partition_count = node->partition_count,
         .query_memory_max = node->config.query_memory_max,
-        .cut = node->recovery.cut,
         .replayed_count = node->recovery.replayed_count,
         .dropped_count = node->recovery.dropped_count,
     };
     memcpy(info.key, node->info.key, sizeof(info.key));
+    starts_put(&node->recovery, &info);
     listeners_info(node, &info);
     pthread_mutex_lock(&node->mutex);
     info.health = node->health_diag.err;

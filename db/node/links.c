@@ -534,7 +534,7 @@ static void env_random(void *context, void *bytes, size_t size)
     env->ops->random(env, bytes, size);
 }
 
-enum err links_create(struct worker *worker, uint64_t life, const uint8_t secret[PORT_SECRET_SIZE],
+enum err links_create(struct worker *worker, const uint8_t secret[PORT_SECRET_SIZE],
                       struct diag *diag)
 {
     struct node *node = worker->node;
@@ -559,7 +559,7 @@ enum err links_create(struct worker *worker, uint64_t life, const uint8_t secret
         config.clock_context = node->env;
     }
     struct greeting_node greeting = {
-        .worker = worker->index, .worker_count = node->worker_count, .life = life};
+        .worker = worker->index, .worker_count = node->worker_count, .life = node_life(node)};
     memcpy(greeting.store_id, node->info.id, sizeof(greeting.store_id));
     greeting_node_encode(&greeting, config.hello);
     memcpy(config.secret, secret, sizeof(config.secret));

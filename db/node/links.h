@@ -33,7 +33,7 @@ MUST_USE enum err node_listen(struct node *node, const struct port_address *addr
 bool links_address(struct port_address *address, uint16_t worker);
 /* Of the node, when it is destroyed. */
 void listeners_destroy(struct node *node);
-/* Where the node listens, and its life number (0: it never did). Any thread. */
+/* Where the node listens. Any thread. */
 void listeners_info(struct node *node, struct node_info *info);
 
 /* Handles what has arrived. True: that was something. */
@@ -57,8 +57,8 @@ void links_announce(struct links *links, struct signal_header *header);
 /* Appends members of a JSON object: ', "port": {…}, "links": […]'. */
 void links_status(const struct links *links, struct buf *buf);
 /* Makes the worker's: worker->links. ERR_NO_MEMORY, ERR_BUSY. */
-MUST_USE enum err links_create(struct worker *worker, uint64_t life,
-                               const uint8_t secret[PORT_SECRET_SIZE], struct diag *diag);
+MUST_USE enum err links_create(struct worker *worker, const uint8_t secret[PORT_SECRET_SIZE],
+                               struct diag *diag);
 MUST_USE enum err links_listen(struct links *links, const struct port_address *address,
                                struct port_address *ret_bound, struct diag *diag);
 /* Closes everything. NULL is allowed. */

@@ -1,8 +1,8 @@
 /* Where a node listens: every worker at an address of its own.
  *
  * A port belongs to its worker's thread, so listening is asked for by a posted function, and the
- * caller waits. What is remembered of it (ports that the system chose, the node's life number) is
- * told to clients, who know worker 0's address only. */
+ * caller waits. The ports that the system chose are remembered and told to clients, who know worker
+ * 0's address only. */
 #include "db/node/links.h"
 
 #include <pthread.h>
@@ -18,7 +18,6 @@ _Static_assert((int)INFO_WORKERS_MAX >= (int)WORKERS_MAX, "every worker's port i
 
 struct listeners {
     pthread_mutex_t mutex;
-    uint64_t life;
     uint8_t secret[PORT_SECRET_SIZE];
     uint8_t count;
     struct info_listener all[INFO_LISTENERS_MAX];
@@ -61,9 +60,7 @@ static void listen_run(void *context)
     struct listen_request *request = context;
     struct worker *worker = request->worker;
     enum err err = ERR_NONE;
-    if (!worker->links)
-        err = links_create(worker, request->listeners->life, request->listeners->secret,
-                           &request->diag);
+    if (!worker->links) err = links_create(worker, request->listeners->secret, &request->diag);
     if (!err) err = links_listen(worker->links, &request->address, &request->bound, &request->diag);
     pthread_mutex_lock(&request->mutex);
     request->err = err;
@@ -126,8 +123,6 @@ static enum err listeners_make(struct node *node, const uint8_t secret[PORT_SECR
     if (!listeners) return diag_set(diag, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
     pthread_mutex_init(&listeners->mutex, NULL);
     memcpy(listeners->secret, secret, PORT_SECRET_SIZE);
-    while (!listeners->life)
-        node->env->ops->random(node->env, &listeners->life, sizeof(listeners->life));
     atomic_store(&node->listeners, listeners);
     return ERR_NONE;
 }
@@ -161,10 +156,8 @@ void listeners_info(struct node *node, struct node_info *info)
 {
     struct listeners *listeners = atomic_load(&node->listeners);
     info->listener_count = 0;
-    info->life = 0;
     if (!listeners) return;
     pthread_mutex_lock(&listeners->mutex);
-    info->life = listeners->life;
     info->listener_count = listeners->count;
     memcpy(info->listeners, listeners->all, sizeof(info->listeners));
     pthread_mutex_unlock(&listeners->mutex);

@@ -122,6 +122,12 @@ bool node_is_idle(const struct node *node);
  */
 void node_destroy(struct node *node);
 
+/* The number of this start of the store, which tells clients one life of the node from another. */
+static inline uint64_t node_life(const struct node *node)
+{
+    return node->recovery.starts[node->recovery.start_count - 1].id;
+}
+
 /* For the environment: any thread. */
 void node_job_done(void *node, struct env_job *job);
 void node_wake(void *node, uint16_t worker);

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { INFO_VERSION = 1 };
+enum { INFO_VERSION = 2 };
 static const uint32_t magic_client = 0x434c5254; /* "TRLC" */
 static const uint32_t magic_node = 0x4e4c5254;   /* "TRLN" */
 
@@ -76,17 +76,29 @@ enum err greeting_node_decode(const void *bytes, size_t size, struct greeting_no
     return ERR_NONE;
 }
 
+bool node_info_has_lost(const struct node_info *info, uint64_t life, uint64_t commit_ts)
+{
+    /* The cut after that life is the least of all that concern it. */
+    for (unsigned i = 0; i < info->start_count; i++)
+        if (info->starts[i].life == life)
+            return i + 1u < info->start_count && commit_ts > info->starts[i + 1].cut;
+    return true;
+}
+
 void node_info_encode(const struct node_info *info, const struct catalog *catalog, struct buf *buf)
 {
     buf_put_u16(buf, INFO_VERSION);
     buf_put_u16(buf, info->worker_count);
     buf_put_u16(buf, info->partition_count);
     buf_put(buf, info->key, sizeof(info->key));
-    buf_put_u64(buf, info->life);
     buf_put_u64(buf, info->query_memory_max);
-    buf_put_u64(buf, info->cut);
     buf_put_u64(buf, info->replayed_count);
     buf_put_u64(buf, info->dropped_count);
+    buf_put_u8(buf, info->start_count);
+    for (uint8_t i = 0; i < info->start_count; i++) {
+        buf_put_u64(buf, info->starts[i].life);
+        buf_put_u64(buf, info->starts[i].cut);
+    }
     buf_put_u16(buf, (uint16_t)info->health);
     buf_put_bytes(buf, info->health_text, strnlen(info->health_text, DIAG_TEXT_SIZE_MAX - 1));
     buf_put_u8(buf, info->listener_count);
@@ -105,6 +117,22 @@ void node_info_encode(const struct node_info *info, const struct catalog *catalo
 static bool is_power_of_two(uint32_t number)
 {
     return number && !(number & (number - 1));
+}
+
+/* Cuts rise, as each recovery keeps what an earlier one has kept. */
+static enum err decode_starts(struct reader *reader, struct node_info *info)
+{
+    info->start_count = reader_u8(reader);
+    if (!info->start_count || info->start_count > INFO_STARTS_MAX) return ERR_BAD_SIGNAL;
+    uint64_t cut = 0;
+    for (uint8_t i = 0; i < info->start_count; i++) {
+        struct info_start *start = &info->starts[i];
+        start->life = reader_u64(reader);
+        start->cut = reader_u64(reader);
+        if (!start->life || start->cut < cut) return ERR_BAD_SIGNAL;
+        cut = start->cut;
+    }
+    return reader->failed ? ERR_BAD_SIGNAL : ERR_NONE;
 }
 
 static enum err decode_health(struct reader *reader, struct node_info *info)
@@ -163,16 +191,15 @@ enum err node_info_decode(const void *bytes, size_t size, struct node_info *ret_
     info.worker_count = reader_u16(&reader);
     info.partition_count = reader_u16(&reader);
     const uint8_t *key = reader_take(&reader, sizeof(info.key));
-    info.life = reader_u64(&reader);
     info.query_memory_max = reader_u64(&reader);
-    info.cut = reader_u64(&reader);
     info.replayed_count = reader_u64(&reader);
     info.dropped_count = reader_u64(&reader);
-    if (reader.failed || !info.life || !info.worker_count || info.worker_count > INFO_WORKERS_MAX ||
+    if (reader.failed || !info.worker_count || info.worker_count > INFO_WORKERS_MAX ||
         !is_power_of_two(info.partition_count) || info.partition_count > PARTITIONS_MAX)
         return ERR_BAD_SIGNAL;
     memcpy(info.key, key, sizeof(info.key));
-    enum err err = decode_health(&reader, &info);
+    enum err err = decode_starts(&reader, &info);
+    if (!err) err = decode_health(&reader, &info);
     if (!err) err = decode_listeners(&reader, &info);
     if (err) return err;
     info.catalog_version = reader_u64(&reader);

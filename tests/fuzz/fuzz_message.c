@@ -87,7 +87,9 @@ static void take_info(const uint8_t *bytes, size_t size)
     if (greeting_node_decode(bytes, size, &node) == ERR_NONE) ASSERT(node.worker_count);
     struct node_info info;
     struct catalog *catalog = NULL;
-    if (node_info_decode(bytes, size, &info, &catalog) == ERR_NONE) catalog_destroy(catalog);
+    if (node_info_decode(bytes, size, &info, &catalog)) return;
+    ASSERT(!node_info_has_lost(&info, node_info_life(&info), 0));
+    catalog_destroy(catalog);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)

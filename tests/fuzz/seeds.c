@@ -171,7 +171,10 @@ static void write_messages(void)
     buf_clear(&buf);
     query_move_encode(&(struct query_move){.source = 1, .row_count = 5}, &buf);
     write_message(6, &buf);
-    struct node_info info = {.worker_count = 2, .partition_count = 8, .life = 3};
+    struct node_info info = {.worker_count = 2,
+                             .partition_count = 8,
+                             .start_count = 2,
+                             .starts = {{.life = 3, .cut = 0}, {.life = 4, .cut = 1000}}};
     buf_clear(&buf);
     node_info_encode(&info, fuzz_catalog(), &buf);
     write_message(7, &buf);

@@ -6,7 +6,8 @@
  * Each seed makes a store and some clients that are connected to its node over rdma/sim. Every
  * operation of a client marks a row of its own in one or two partitions: the row counts how often
  * that was done. Meanwhile links are cut, go silent, are refused, slow or damaged; clients die; the
- * node loses its power or is stopped, and comes back with another number of workers. Then:
+ * node loses its power or is stopped, and comes back with another number of workers, at times once
+ * more before any client has seen it. Then:
  *
  *   - what was acknowledged was done exactly once (where it must have survived: see below)
  *   - what was refused was not done, what is unknown was done at most once
@@ -15,6 +16,8 @@
  *   - after a power cut, with flush policy `always`, all that was acknowledged is there; with
  * interval flushes all that was acknowledged before a flush that the client was told succeeded
  *   - a stop in order loses nothing, and no client is told that it had
+ *   - a client of which a power cut took something acknowledged is told, also when it was away and
+ *     the node has ended in order since; and when the node has started so often that it cannot know
  *   - when all is over, the node has no query and no pin of any client left
  *
  * Prints the seed of the first failure and exits 1. Ends with "N passed, N failed". */
@@ -53,6 +56,7 @@ struct operation {
     uint16_t slot_count;
     enum status status;
     bool must_be_there;
+    uint32_t actor_life;
     uint64_t begin_ns;
 };
 
@@ -63,7 +67,8 @@ struct actor {
     struct db_client *client;
     uint32_t net_node;
     uint32_t under_way;
-    uint32_t life; /* guards against answers to a dead client */
+    uint32_t life;        /* how many clients it has been */
+    uint32_t losses_owed; /* that the client is to be told of, all in all */
     struct client_listener flush;
     struct client_listener query;
     uint32_t flush_to; /* operations acknowledged before it began have smaller places in `acks` */
@@ -82,7 +87,8 @@ struct world {
     uint32_t net_next;
     bool flush_always;
     bool power_was_cut;
-    bool frozen; /* clients get no turns: nothing new is done */
+    bool starts_forgotten; /* there were more than the node tells of */
+    bool frozen;           /* clients get no turns: nothing new is done */
     uint16_t workers;
     uint8_t secret[PORT_SECRET_SIZE];
     struct program program;
@@ -256,6 +262,7 @@ static void actor_start(struct world *world, struct actor *actor)
     actor->world = world;
     actor->net_node = world->net_next++;
     actor->life++;
+    actor->losses_owed = 0;
     if (remote_create(&config, &actor->remote, &diag)) fail(world, "client: %s", diag.text);
     actor->remote->monotonic_ns = now_of;
     actor->remote->random = random_of;
@@ -362,7 +369,12 @@ static void operation_begin(struct world *world, struct actor *actor)
     uint32_t id = world->operation_count++;
     struct operation *one = &world->operations[id];
     *one = (struct operation){
-        .world = world, .actor = actor, .begin_ns = now_of(world), .slot_count = 1};
+        .world = world,
+        .actor = actor,
+        .actor_life = actor->life,
+        .begin_ns = now_of(world),
+        .slot_count = 1,
+    };
     one->slots[0] = (uint16_t)pick(world, SLOTS);
     if (pick(world, 2)) {
         one->slots[1] = (uint16_t)((one->slots[0] + 1 + pick(world, SLOTS - 1)) % SLOTS);
@@ -391,7 +403,8 @@ static void flush_done(struct client_listener *listener, struct signal *signal)
         /* It is told once; what was acknowledged until now may be gone. */
         actor->client->losses_seen = losses;
         world->losses++;
-        if (!world->power_was_cut) fail(world, "a loss is told, but there was none");
+        if (!world->power_was_cut && !world->starts_forgotten)
+            fail(world, "a loss is told, but there was none");
         for (uint32_t i = 0; i < actor->flush_to; i++)
             if (!world->operations[actor->acks[i]].must_be_there)
                 world->operations[actor->acks[i]].status = UNKNOWN;
@@ -501,6 +514,11 @@ static int64_t times_of(struct world *world, uint16_t slot, uint32_t id)
     return times;
 }
 
+static void loss_owe(struct actor *actor)
+{
+    actor->losses_owed = db_losses(actor->db) + 1;
+}
+
 static void check_operation(struct world *world, uint32_t id)
 {
     struct operation *one = &world->operations[id];
@@ -511,7 +529,11 @@ static void check_operation(struct world *world, uint32_t id)
     if (times && one->status == REFUSED) fail(world, "operation %u was refused, and done", id);
     if (!times && one->must_be_there) fail(world, "operation %u is lost", id);
     /* Without a flush a power cut may take what was acknowledged; what is found then stays. */
-    if (!times && one->status == ACKNOWLEDGED) one->status = UNKNOWN;
+    if (!times && one->status == ACKNOWLEDGED) {
+        one->status = UNKNOWN;
+        /* Clients stand still: this one has not met the life that lost it. */
+        if (one->actor_life == one->actor->life) loss_owe(one->actor);
+    }
     if (times) one->must_be_there = true;
 }
 
@@ -577,6 +599,48 @@ static void settle(struct world *world)
     }
 }
 
+static void node_end(struct world *world, bool in_order)
+{
+    if (in_order)
+        node_stop_in_order(world);
+    else
+        node_power_off(world);
+}
+
+/* Lives of the node that no client sees, at times more than it remembers. */
+static void live_unseen(struct world *world)
+{
+    bool many = pick(world, 50) == 0;
+    uint32_t count = many ? STORE_STARTS_MAX : pick(world, 4);
+    for (uint32_t i = 0; i < count; i++) {
+        bool in_order = pick(world, 3) != 0;
+        node_end(world, in_order);
+        node_begin(world);
+    }
+    check_all(world, true);
+    if (!many) return;
+    world->starts_forgotten = true;
+    for (uint32_t i = 0; i < CLIENTS; i++)
+        if (atomic_load(&world->actors[i].remote->acknowledged)) loss_owe(&world->actors[i]);
+}
+
+/* Every client has met the node as it is now, and knows what it has lost. */
+static void check_losses(struct world *world)
+{
+    uint64_t life = node_life(sim_node_node(world->node));
+    uint64_t begin = now_of(world);
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        const struct actor *actor = &world->actors[i];
+        while (atomic_load(&actor->remote->learned_life) != life) {
+            world_step(world);
+            if (now_of(world) - begin > patience_ns) fail(world, "client %u is never back", i);
+        }
+        uint32_t losses = db_losses(actor->db);
+        if (losses < actor->losses_owed) fail(world, "client %u is not told of a loss", i);
+        if (losses && !actor->losses_owed) fail(world, "client %u is told of a loss too many", i);
+    }
+}
+
 static void seed_run(uint64_t seed)
 {
     static struct world world;
@@ -607,17 +671,16 @@ static void seed_run(uint64_t seed)
         live(&world, pick(&world, 8) != 0);
         if (life + 1 == lives) break;
         bool in_order = pick(&world, 2);
-        if (in_order)
-            node_stop_in_order(&world);
-        else
-            node_power_off(&world);
+        node_end(&world, in_order);
         /* Some time without a node: short, or longer than anybody waits. */
         for (uint32_t i = pick(&world, pick(&world, 3) ? 300 : 6000); i; i--)
             world_step(&world);
         node_begin(&world);
         check_all(&world, in_order);
+        live_unseen(&world);
     }
     settle(&world);
+    check_losses(&world);
     check_all(&world, true);
     for (uint32_t i = 0; i < CLIENTS; i++)
         actor_end(&world.actors[i], pick(&world, 2));

@@ -413,3 +413,77 @@ Test(remote_kill, a_flush_tells_once_that_acknowledged_changes_were_lost, .timeo
     server_end(&server, SIGTERM);
     server_fini(&server);
 }
+
+/* A life of the node that no client sees: it listens where nobody looks. */
+static void server_live_unseen(struct server *server, int how)
+{
+    struct port_address usual = server->address;
+    server->address.port = 0;
+    server_start(server);
+    server_end(server, how);
+    server->address = usual;
+}
+
+Test(remote_kill, a_loss_that_no_client_saw_happen_is_told_all_the_same, .timeout = 60)
+{
+    struct server server;
+    server_init(
+        &server, LINK_TCP,
+        (struct db_config){.worker_count = 1, .partition_count = 8, .flush_interval_ms = 3600000});
+    make_counters(&server);
+    struct fixture far;
+    far_init(&far, &server, 10000);
+    /* Clean ends alone lose nothing, however many of them are missed. */
+    cr_assert_eq(account_create(&far, 1, 2000, 1), ERR_NONE);
+    server_end(&server, SIGTERM);
+    server_live_unseen(&server, SIGTERM);
+    server_live_unseen(&server, SIGTERM);
+    server_start(&server);
+    cr_assert_eq(db_flush(far.client), ERR_NONE);
+    /* The node dies with a change, starts, ends in order, and starts. */
+    cr_assert_eq(account_create(&far, 1, 2001, 1), ERR_NONE);
+    server_end(&server, SIGKILL);
+    server_live_unseen(&server, SIGTERM);
+    server_start(&server);
+    cr_assert_eq(db_flush(far.client), ERR_IO);
+    cr_assert_eq(db_flush(far.client), ERR_NONE);
+    int64_t balance;
+    cr_assert_eq(account_balance(&far, 1, 2000, &balance), ERR_NONE);
+    cr_assert_eq(account_balance(&far, 1, 2001, &balance), ERR_NOT_FOUND);
+    /* What was flushed stays, and a life that dies without having done anything loses nothing. */
+    cr_assert_eq(account_create(&far, 1, 2002, 1), ERR_NONE);
+    cr_assert_eq(db_flush(far.client), ERR_NONE);
+    server_end(&server, SIGKILL);
+    server_live_unseen(&server, SIGKILL);
+    server_start(&server);
+    cr_assert_eq(db_flush(far.client), ERR_NONE);
+    cr_assert_eq(account_balance(&far, 1, 2002, &balance), ERR_NONE);
+    far_fini(&far);
+    server_end(&server, SIGTERM);
+    server_fini(&server);
+}
+
+/* Ports that the system chose are known from what worker 0 tells. */
+Test(remote_kill, a_worker_that_comes_back_at_another_port_is_found_there, .timeout = 60)
+{
+    struct server server;
+    server_init(&server, LINK_TCP, (struct db_config){.worker_count = 2, .partition_count = 8});
+    make_counters(&server);
+    struct fixture far;
+    far_init(&far, &server, 10000);
+    int64_t balance;
+    for (uint16_t slot = 0; slot < SLOT_COUNT; slot++)
+        cr_assert_eq(account_balance(&far, slot, 1, &balance), ERR_NONE);
+    /* It comes back at the port behind worker 0's. */
+    for (int round = 0; round < 2; round++) {
+        server_end(&server, round ? SIGKILL : SIGTERM);
+        server_start(&server);
+        for (uint16_t slot = 0; slot < SLOT_COUNT; slot++) {
+            enum err err = account_balance(&far, slot, 1, &balance);
+            cr_assert_eq(err, ERR_NONE, "slot %u: %s", (unsigned)slot, err_name(err));
+        }
+    }
+    far_fini(&far);
+    server_end(&server, SIGTERM);
+    server_fini(&server);
+}

@@ -28,9 +28,12 @@ static enum err greet(struct remote *remote, uint64_t life)
     return remote_greeted(remote, &greeting);
 }
 
-static enum err learn(struct remote *remote, uint64_t asked, uint64_t life, uint64_t cut)
+/* What life number start_count of the node says when it asks; they are numbered from 1. */
+static enum err learn_list(struct remote *remote, uint64_t asked, const struct info_start *starts,
+                           uint8_t start_count)
 {
-    struct node_info info = {.worker_count = 1, .partition_count = 8, .life = life, .cut = cut};
+    struct node_info info = {.worker_count = 1, .partition_count = 8, .start_count = start_count};
+    memcpy(info.starts, starts, start_count * sizeof(starts[0]));
     struct catalog *catalog = NULL;
     if (!catalogs_version(&remote->catalogs)) {
         catalog = calloc(1, sizeof(*catalog));
@@ -38,6 +41,16 @@ static enum err learn(struct remote *remote, uint64_t asked, uint64_t life, uint
         catalog->version = 1;
     }
     return remote_learned(remote, asked, &info, catalog);
+}
+
+/* All lives before it kept what was done up to 10 times their numbers. */
+static enum err learn(struct remote *remote, uint64_t asked, uint64_t life, uint64_t cut)
+{
+    struct info_start starts[INFO_STARTS_MAX];
+    for (uint64_t i = 1; i < life; i++)
+        starts[i - 1] = (struct info_start){.life = i, .cut = 10 * i};
+    starts[life - 1] = (struct info_start){.life = life, .cut = cut};
+    return learn_list(remote, asked, starts, (uint8_t)life);
 }
 
 static uint64_t now(const struct remote *remote)
@@ -68,6 +81,68 @@ Test(remote_lives, a_late_answer_of_an_earlier_life_is_not_news)
     cr_assert_eq(learn(remote, now(remote), 3, 99), ERR_NONE);
     cr_assert_eq(atomic_load(&remote->losses), 1);
     remote_destroy(remote);
+}
+
+Test(remote_lives, a_loss_that_was_slept_through_is_told_when_the_client_wakes)
+{
+    struct remote *remote = remote_make();
+    cr_assert_eq(learn(remote, now(remote), 1, 0), ERR_NONE);
+    remote_acknowledged(remote, 1, 50);
+    /* Life 2 kept what was done until 20; those after it ended in order. */
+    cr_assert_eq(learn(remote, now(remote), 4, 500), ERR_NONE);
+    cr_assert_eq(atomic_load(&remote->losses), 1);
+    /* Nothing was acknowledged since. */
+    cr_assert_eq(learn(remote, now(remote), 5, 510), ERR_NONE);
+    cr_assert_eq(atomic_load(&remote->losses), 1);
+    remote_destroy(remote);
+}
+
+Test(remote_lives, starts_that_kept_everything_are_no_loss)
+{
+    struct remote *remote = remote_make();
+    cr_assert_eq(learn(remote, now(remote), 1, 0), ERR_NONE);
+    remote_acknowledged(remote, 1, 20);
+    cr_assert_eq(learn(remote, now(remote), 7, 60), ERR_NONE);
+    remote_acknowledged(remote, 7, 80);
+    cr_assert_eq(learn(remote, now(remote), 9, 85), ERR_NONE);
+    cr_assert_eq(atomic_load(&remote->losses), 0);
+    remote_destroy(remote);
+}
+
+Test(remote_lives, a_list_that_does_not_reach_back_is_a_loss_if_anything_was_acknowledged)
+{
+    static const struct info_start later[] = {{.life = 30, .cut = 900}, {.life = 31, .cut = 910}};
+    static const struct info_start much_later[] = {{.life = 60, .cut = 990}};
+    for (uint64_t acknowledged = 0; acknowledged < 2; acknowledged++) {
+        struct remote *remote = remote_make();
+        cr_assert_eq(learn(remote, now(remote), 1, 0), ERR_NONE);
+        if (acknowledged) remote_acknowledged(remote, 1, acknowledged);
+        cr_assert_eq(learn_list(remote, now(remote), later, 2), ERR_NONE);
+        cr_assert_eq(atomic_load(&remote->losses), acknowledged);
+        cr_assert_eq(learn_list(remote, now(remote), much_later, 1), ERR_NONE);
+        cr_assert_eq(atomic_load(&remote->losses), acknowledged, "it is told once");
+        remote_destroy(remote);
+    }
+}
+
+/* Each life that acknowledged something is judged by the start after it. */
+Test(remote_lives, lives_between_that_were_never_learned_are_judged_too)
+{
+    for (uint64_t kept = 0; kept < 2; kept++) {
+        struct remote *remote = remote_make();
+        cr_assert_eq(learn(remote, now(remote), 1, 0), ERR_NONE);
+        remote_acknowledged(remote, 1, 15);
+        cr_assert_eq(greet(remote, 3), ERR_NONE);
+        remote_acknowledged(remote, 3, kept ? 40 : 41);
+        cr_assert_eq(learn(remote, now(remote), 6, 600), ERR_NONE);
+        cr_assert_eq(atomic_load(&remote->losses), kept ? 0 : 1);
+        /* So is what another thread hands out only now. */
+        remote_acknowledged(remote, 1, 20);
+        cr_assert_eq(atomic_load(&remote->losses), kept ? 0 : 1);
+        remote_acknowledged(remote, 1, 21);
+        cr_assert_eq(atomic_load(&remote->losses), kept ? 1 : 2);
+        remote_destroy(remote);
+    }
 }
 
 struct racer {

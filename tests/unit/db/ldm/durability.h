@@ -29,6 +29,13 @@ static inline struct sim *disk_with_store(uint64_t seed, uint16_t partition_coun
     return sim;
 }
 
+static inline struct store_info info_of(struct sim *sim)
+{
+    struct store_info info;
+    cr_assert_eq(store_read_info(sim_env(sim), &info, NULL), ERR_NONE);
+    return info;
+}
+
 static inline void jobs_run(struct sim *sim)
 {
     while (sim_step(sim))

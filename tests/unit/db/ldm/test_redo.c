@@ -61,13 +61,6 @@ static enum err flush(struct sim *sim, struct redo *redo, uint64_t horizon)
     return told.err;
 }
 
-static struct store_info info_of(struct sim *sim)
-{
-    struct store_info info;
-    cr_assert_eq(store_read_info(sim_env(sim), &info, NULL), ERR_NONE);
-    return info;
-}
-
 /* "ts:text ts:text |horizon …" of a segment, up to its first invalid record, which is shown as "!".
  */
 static void segment_text(struct sim *sim, uint16_t worker, uint64_t number, char text[512])
@@ -642,49 +635,5 @@ Test(redo_format, later_flushes_are_found_behind_any_damage_and_body_bytes_are_n
     cr_assert_eq(at, reader.window.file_size - REDO_RECORD_SIZE);
     segment_reader_close(&reader);
     buf_fini(&earlier);
-    sim_destroy(sim);
-}
-
-Test(redo_history, comes_back_as_written_and_every_flipped_bit_is_detected)
-{
-    struct sim *sim = disk_with_store(1, 1);
-    struct store_info info = info_of(sim);
-    struct history history = {.next_segment = 30, .clock = 1000, .cut = 950, .floor = 5};
-    /* Added in another order than that of replay. */
-    static const struct history_segment segments[] = {
-        {.life = 20, .number = 20, .size = 700, .ts_max = 900, .cut = 950, .worker = 0},
-        {.life = 1, .number = 2, .size = 600, .ts_max = 50, .cut = 60, .worker = 1},
-        {.life = 1, .number = 1, .size = 600, .ts_max = 40, .cut = 60, .worker = 1},
-        {.life = 1, .number = 3, .size = 600, .ts_max = 40, .cut = 60, .worker = 0},
-    };
-    for (size_t i = 0; i < 4; i++)
-        cr_assert_eq(history_add(&history, &segments[i]), ERR_NONE);
-    cr_assert_eq(history_write(sim_env(sim), &info, &history, NULL), ERR_NONE);
-    history_fini(&history);
-    struct diag diag;
-    cr_assert_eq(history_read(sim_env(sim), &info, &history, &diag), ERR_NONE, "%s", diag.text);
-    cr_assert(history.next_segment == 30 && history.clock == 1000 && history.cut == 950 &&
-              history.floor == 5);
-    cr_assert_eq(history.segment_count, 4);
-    static const uint64_t numbers[] = {3, 1, 2, 20};
-    for (size_t i = 0; i < 4; i++)
-        cr_assert_eq(history.segments[i].number, numbers[i]);
-    cr_assert_eq(history_find(&history, 1, 2)->ts_max, 50);
-    cr_assert_null(history_find(&history, 2, 2));
-    history_fini(&history);
-
-    struct buf bytes = file_get(sim, "redo/history");
-    for (size_t bit = 0; bit < bytes.size * 8; bit++) {
-        bytes.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        file_put(sim, "redo/history", bytes.bytes, bytes.size);
-        bytes.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        cr_assert_eq(history_read(sim_env(sim), &info, &history, &diag), ERR_CORRUPT);
-        cr_assert(strstr(diag.text, "redo/history: offset "), "%s", diag.text);
-    }
-    for (size_t size = 0; size < bytes.size; size++) {
-        file_put(sim, "redo/history", bytes.bytes, size);
-        cr_assert_eq(history_read(sim_env(sim), &info, &history, &diag), ERR_CORRUPT);
-    }
-    buf_fini(&bytes);
     sim_destroy(sim);
 }

@@ -100,11 +100,11 @@ static void info_make(struct node_info *info)
         .worker_count = 3,
         .partition_count = 8,
         .key = {9, 8, 7},
-        .life = 4711,
         .query_memory_max = 1 << 20,
-        .cut = 1234567,
         .replayed_count = 5,
         .dropped_count = 6,
+        .start_count = 3,
+        .starts = {{.life = 77, .cut = 0}, {.life = 1, .cut = 55}, {.life = 4711, .cut = 1234567}},
         .health = ERR_NO_SPACE,
         .health_text = "the disk is full",
         .listener_count = 2,
@@ -128,9 +128,10 @@ Test(info, a_reply_survives_the_wire_with_and_without_a_catalog)
         cr_assert_eq(got.worker_count, 3);
         cr_assert_eq(got.partition_count, 8);
         cr_assert_eq(memcmp(got.key, info.key, 16), 0);
-        cr_assert_eq(got.life, 4711);
+        cr_assert_eq(got.start_count, 3);
+        cr_assert_eq(memcmp(got.starts, info.starts, sizeof(got.starts)), 0);
+        cr_assert_eq(node_info_life(&got), 4711);
         cr_assert_eq(got.query_memory_max, 1 << 20);
-        cr_assert_eq(got.cut, 1234567);
         cr_assert_eq(got.replayed_count, 5);
         cr_assert_eq(got.dropped_count, 6);
         cr_assert_eq(got.health, ERR_NO_SPACE);
@@ -172,10 +173,65 @@ Test(info, a_cut_or_damaged_reply_is_refused_or_harmless)
         if (!node_info_decode(buf.bytes, buf.size, &got, &back)) {
             cr_assert_leq(got.worker_count, INFO_WORKERS_MAX);
             cr_assert_leq(got.listener_count, INFO_LISTENERS_MAX);
+            cr_assert(got.start_count && got.start_count <= INFO_STARTS_MAX);
             catalog_destroy(back);
         }
         buf.bytes[at] = was;
     }
     buf_fini(&buf);
     catalog_destroy(catalog);
+}
+
+static enum err starts_decode(uint8_t count, uint64_t second_life, uint64_t second_cut)
+{
+    struct node_info info, got;
+    info_make(&info);
+    info.start_count = 3;
+    info.starts[1] = (struct info_start){.life = second_life, .cut = second_cut};
+    struct buf buf;
+    buf_init(&buf);
+    node_info_encode(&info, NULL, &buf);
+    /* Behind the version, two counts, the key and three numbers. */
+    enum { COUNT_AT = 2 + 2 + 2 + 16 + 3 * 8 };
+    cr_assert_eq(buf.bytes[COUNT_AT], 3);
+    if (count != 3) {
+        struct buf rest = buf;
+        buf_init(&buf);
+        buf_put(&buf, rest.bytes, COUNT_AT);
+        buf_put_u8(&buf, count);
+        for (uint8_t i = 0; i < count; i++) {
+            buf_put_u64(&buf, i + 1u);
+            buf_put_u64(&buf, i);
+        }
+        buf_put(&buf, rest.bytes + COUNT_AT + 1 + 3 * 16, rest.size - COUNT_AT - 1 - 3 * 16);
+        buf_fini(&rest);
+    }
+    struct catalog *catalog;
+    enum err err = node_info_decode(buf.bytes, buf.size, &got, &catalog);
+    if (!err) cr_assert_eq(got.start_count, count);
+    buf_fini(&buf);
+    return err;
+}
+
+Test(info, starts_are_bounded_and_cuts_do_not_fall)
+{
+    cr_assert_eq(starts_decode(3, 1, 55), ERR_NONE);
+    cr_assert_eq(starts_decode(3, 0, 55), ERR_BAD_SIGNAL);
+    cr_assert_eq(starts_decode(3, 1, 1234568), ERR_BAD_SIGNAL);
+    cr_assert_eq(starts_decode(0, 1, 55), ERR_BAD_SIGNAL);
+    cr_assert_eq(starts_decode(1, 1, 55), ERR_NONE);
+    cr_assert_eq(starts_decode(INFO_STARTS_MAX, 1, 55), ERR_NONE);
+    cr_assert_eq(starts_decode(INFO_STARTS_MAX + 1, 1, 55), ERR_BAD_SIGNAL);
+}
+
+Test(info, a_change_is_lost_when_the_start_after_its_life_did_not_keep_it)
+{
+    struct node_info info;
+    info_make(&info);
+    cr_assert_not(node_info_has_lost(&info, 77, 55));
+    cr_assert(node_info_has_lost(&info, 77, 56), "later starts keep more, of later lives");
+    cr_assert_not(node_info_has_lost(&info, 1, 1234567));
+    cr_assert(node_info_has_lost(&info, 1, 1234568));
+    cr_assert_not(node_info_has_lost(&info, 4711, UINT64_MAX), "that life has not ended");
+    cr_assert(node_info_has_lost(&info, 5, 1), "the list does not reach back so far");
 }
