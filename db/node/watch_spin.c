@@ -11,8 +11,9 @@
  * Between two looks the loop offers its core to others. When it comes back so late that a wake-up
  * would have been quicker, the core is wanted by those who have nothing to do with us, and the spin
  * counts as failed even when a request is there. And when more threads want to run than there are
- * cores there is no spin: a thread that only ever looks has used up what the scheduler grants it,
- * and waits behind the others when its request comes, while one that slept is run at once. */
+ * cores, and this one is kept waiting, there is no spin: a thread that only ever looks has used up
+ * what the scheduler grants it, and waits behind the others when its request comes, while one that
+ * slept is run at once. */
 #include "db/node/watch_spin.h"
 
 enum { CREDIT_MAX = 64, FAILURE_COST = 8 };

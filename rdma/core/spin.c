@@ -9,22 +9,29 @@
  *
  * Spins are made only while enough of the recent waits gain by it. That is learned from every wait,
  * also from those that slept: it counts as a gain when it was no longer than a spin, the peer's and
- * our own wake-up.
+ * our own wake-up. Where all are busy a wake-up takes longer than it took when the cost was
+ * measured; so a wait counts, too, that was at most half as long as those with a sleep in them were
+ * lately.
+ *
+ * Most waits of a steady stream are shorter than that, and some much longer: a clock tick, a flush
+ * of the log. Who sleeps in these pays for it, and so does its peer, which is kept waiting longer
+ * for it. So once most waits gain, a spin lasts up to the longest wait that does, its share; and
+ * what shorter ones leave of their shares is saved up, to a limit, for those that take longer.
  *
  * Where the peer has more to do than that, its answer always comes too late as long as it sleeps in
  * between, and it sleeps because we are late. So now and then there is a trial: for some waits in a
  * row we look as long as waits with a sleep in them took lately. The peer then waits for its own
  * wake-up only, finds that spinning gains, stays awake, and its answers come in time from then on.
- * A trial that changes nothing makes the next one rarer, and none is made while waits are long
- * anyway.
+ * A trial that changes nothing makes the next one rarer, unless a long pause ended it, and none is
+ * made while waits are long anyway.
  *
  * The cost is taken from how late a thread is that sleeps until a timer is due: the same way from
  * an interrupt through the scheduler as of a wake-up by a peer, which one thread alone cannot time.
  * (What system calls cost says little about it: an emulated processor makes them in 0.6 us, and
  * wakes up in 100.)
  *
- * When more threads want to run than there are cores, the peer may be waiting for this very core:
- * then there is no spin at all. */
+ * When more threads want to run than there are cores, and this one is kept waiting for its own, the
+ * peer may be waiting for this very core: then there is no spin at all. */
 #include "rdma/core/spin.h"
 
 #include <stdatomic.h>
@@ -38,6 +45,9 @@ enum {
     COST_NS_MIN = 5000,
     COST_NS_MAX = 150 * 1000,
     SPIN_COSTS = 2,
+    GAIN_COSTS = SPIN_COSTS + 2, /* a wait that takes no more is one that a spin shortens, … */
+    GAIN_COSTS_MAX = 8,          /* … or no more than this where sleeping takes twice as long */
+    SAVED_COSTS_MAX = 16,
     GAIN_ONE = 65536,
     GAIN_STEP = 16,     /* a new wait weighs 1/16 */
     GAIN_MIN_SHARE = 4, /* spin while at least 1/4 of the waits gain */
@@ -105,14 +115,38 @@ static void trial_count(struct spin *spin, uint64_t waited)
 {
     bool gains = spin->gain >= GAIN_ONE / GAIN_MIN_SHARE;
     if (spin->trial_left) {
-        spin->trial_left = waited > 2 * TRIAL_NS_MAX ? 0 : spin->trial_left - 1;
+        bool ended = waited > 2 * TRIAL_NS_MAX;
+        spin->trial_left = ended ? 0 : spin->trial_left - 1;
         if (spin->trial_left) return;
         spin->trial_waits = 0;
-        spin->trial_gap = gains ? TRIAL_GAP_MIN : spin->trial_gap * 2;
+        if (gains)
+            spin->trial_gap = TRIAL_GAP_MIN;
+        else if (!ended)
+            spin->trial_gap *= 2;
         if (spin->trial_gap > TRIAL_GAP_MAX) spin->trial_gap = TRIAL_GAP_MAX;
     } else if (!gains && spin->slept_ns <= TRIAL_NS_MAX) {
         if (++spin->trial_waits >= spin->trial_gap) spin->trial_left = TRIAL_WAITS;
     }
+}
+
+/* How long a wait takes at most that gains. */
+static uint64_t share_ns(const struct spin *spin)
+{
+    uint64_t least = GAIN_COSTS * spin->cost_ns;
+    uint64_t most = GAIN_COSTS_MAX * spin->cost_ns;
+    uint64_t half = spin->slept_ns / 2;
+    if (half < least) return least;
+    return half < most ? half : most;
+}
+
+/* What this wait left of its share is there for later ones. */
+static void savings_count(struct spin *spin, uint64_t waited, uint64_t share)
+{
+    uint64_t looked = waited < spin->budget_ns ? waited : spin->budget_ns;
+    uint64_t had = spin->saved_ns + (waited <= share ? share : 0);
+    uint64_t left = had > looked ? had - looked : 0;
+    uint64_t most = SAVED_COSTS_MAX * spin->cost_ns;
+    spin->saved_ns = left < most ? left : most;
 }
 
 void spin_found(struct spin *spin, uint64_t now_ns)
@@ -121,7 +155,9 @@ void spin_found(struct spin *spin, uint64_t now_ns)
     uint64_t waited = now_ns > spin->idle_ns ? now_ns - spin->idle_ns : 0;
     spin->idle_ns = 0;
     spin->gain -= spin->gain / GAIN_STEP;
-    if (waited <= (SPIN_COSTS + 2) * spin->cost_ns) spin->gain += GAIN_ONE / GAIN_STEP;
+    uint64_t share = share_ns(spin);
+    if (waited <= share) spin->gain += GAIN_ONE / GAIN_STEP;
+    savings_count(spin, waited, share);
     if (waited > spin->budget_ns) {
         uint64_t counted = waited < 4 * TRIAL_NS_MAX ? waited : 4 * TRIAL_NS_MAX;
         spin->slept_ns += counted / SLEPT_STEP;
@@ -137,7 +173,11 @@ uint64_t spin_budget_ns(struct spin *spin, uint64_t now_ns)
     spin->budget_ns = 0;
     if (!spin->trial_left && spin->gain < GAIN_ONE / GAIN_MIN_SHARE) return 0;
     if (crowd_is_there(&spin->crowd, now_ns)) return 0;
-    spin->budget_ns = SPIN_COSTS * spin->cost_ns;
+    /* With less than the share, waits that are a little shorter than it would not be found once
+     * savings are spent, and nothing could be saved any more. */
+    bool most_gain = spin->gain >= GAIN_ONE / 2;
+    spin->budget_ns = most_gain ? share_ns(spin) : SPIN_COSTS * spin->cost_ns;
+    if (spin->saved_ns > spin->budget_ns) spin->budget_ns = spin->saved_ns;
     if (spin->trial_left && spin->slept_ns > spin->budget_ns)
         spin->budget_ns = spin->slept_ns < TRIAL_NS_MAX ? spin->slept_ns : TRIAL_NS_MAX;
     return spin->budget_ns;

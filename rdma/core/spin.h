@@ -14,6 +14,7 @@ struct spin {
     uint32_t gain;        /* share of the recent waits that a spin would have shortened, of 65536 */
     uint64_t idle_ns;     /* when there was nothing left to do; 0: busy */
     uint64_t budget_ns;   /* what was given last */
+    uint64_t saved_ns;    /* how long may be looked in one wait, as those before took less */
     uint64_t slept_ns;    /* how long waits with a sleep in them took lately */
     uint32_t trial_left;  /* waits of the trial under way */
     uint32_t trial_waits; /* since the last one */

@@ -199,12 +199,12 @@ static uint64_t wait_timeout(struct port *port, uint64_t until_ns)
     return until_ns > port->now_ns ? until_ns - port->now_ns : 0;
 }
 
-/* One sleep, and the turn after it. */
-static void wait_sleep(struct port *port, uint64_t until_ns)
+/* One sleep, and the turn after it; false: only the turn, as something was there. */
+static bool wait_sleep(struct port *port, uint64_t until_ns)
 {
     if (!port_sleep(port)) {
         port_poll(port);
-        return;
+        return false;
     }
     /* The events that end the sleep are used at once: a message costs one epoll_wait. */
     bool ready = port_events_fetch(port, wait_timeout(port, until_ns));
@@ -213,6 +213,7 @@ static void wait_sleep(struct port *port, uint64_t until_ns)
     port->time_is_fine = true;
     port_turn_begin(port);
     port_turn_rest(port);
+    return true;
 }
 
 uint32_t port_wait(struct port *port, uint64_t timeout_ns)
@@ -228,13 +229,15 @@ uint32_t port_wait(struct port *port, uint64_t timeout_ns)
         port_poll(port);
         if (port->callbacks) return port->messages;
     }
+    bool slept = false;
     for (;;) {
         spin_idle(&port->spin, port->now_ns);
-        uint64_t budget = spin_budget_ns(&port->spin, port->now_ns);
+        /* A timer that woke the port is no reason to look again. */
+        uint64_t budget = slept ? 0 : spin_budget_ns(&port->spin, port->now_ns);
         uint64_t left = until > port->now_ns ? until - port->now_ns : 0;
         bool found = budget && left && wait_spin(port, budget < left ? budget : left);
         if (!found && port->spin.mode != PORT_SPIN_ALWAYS) {
-            wait_sleep(port, until);
+            slept |= wait_sleep(port, until);
             found = port->callbacks;
         }
         if (found) return port->messages;

@@ -2,8 +2,8 @@
 # programs: cli/trellis
 #
 # The second part goes in turns, because the machine below is shared: in each of five, perftest's round trips (the
-# "typical" one-way time of ib_send_lat, its median, doubled) and right after them ours, spinning at depth 1. What is
-# reported is the turn whose ratio is the middle one.
+# "typical" one-way time of ib_send_lat, its median, doubled) and right after them ours, spinning at depth 1; with them
+# RDMA and TCP sleeping, 64 bytes at depth 1. What is reported is the turn whose ratio is the middle one.
 turns=5
 case " $BENCH_OPTIONS " in *" --quick "*) turns=3 ;; esac
 eval "trellis bench transport --address $RIG_ADDRESS --json /share/bench.json --plot /share/bench.svg $BENCH_OPTIONS" ||
@@ -21,13 +21,16 @@ perftest() { # prints SIZE MICROSECONDS
         awk -v size=$size '$1 == size && NF >= 8 { printf "%d %.2f\n", size, $5 * 2 }' /tmp/client
     done
 }
-ours() { # prints SIZE MICROSECONDS
-    taskset 1 trellis bench transport --quick --runs 1 --peer "verbs:$RIG_ADDRESS:7100" --json /tmp/ours.json >/dev/null ||
-        return 1
+ours() { # prints SIZE MICROSECONDS; sleeping: MICROSECONDS of TCP, of RDMA, to /tmp/sleeping.turns
+    taskset 1 trellis bench transport --quick --runs 1 --peer "verbs:$RIG_ADDRESS:7100" --peer tcp:127.0.0.1:7101 \
+        --json /tmp/ours.json >/dev/null || return 1
+    sed -n 's/.*"case":"\(verbs\|tcp\) sleeping 64 B depth 1: round trip p50","value":\([0-9.]*\).*/\1 \2/p' /tmp/ours.json |
+        awk '{ at[$1] = $2 } END { print at["tcp"] / at["verbs"], at["tcp"], at["verbs"] }' >>/tmp/sleeping.turns
     sed -n 's/.*"verbs spinning \([0-9]*\) \(K*i*B\) depth 1: round trip p50","value":\([0-9.]*\).*/\1 \2 \3/p' /tmp/ours.json |
         awk '{ print $2 == "KiB" ? $1 * 1024 : $1, $3 }'
 }
 taskset 2 trellis bench transport --serve "verbs:$RIG_ADDRESS:7100" >/tmp/serve 2>&1 &
+taskset 2 trellis bench transport --serve tcp:127.0.0.1:7101 >/tmp/serve.tcp 2>&1 &
 sleep 1
 turn=0
 while [ $turn -lt $turns ]; do
@@ -45,4 +48,12 @@ sort -k1n -k2n /tmp/turns | awk -v middle=$(((turns + 1) / 2)) -v turns=$turns '
     printf "{\"bench\":\"transport\",\"case\":\"verbs spinning %d B depth 1, in turns: round trip p50\",\"value\":%s," \
         "\"unit\":\"us\",\"runs\":%d,\"note\":\"lower is better; target 1.5\",\"against\":\"ib_send_lat\"," \
         "\"against_value\":%s,\"ratio\":%.3f}\n", $1, $3, turns, $4, $2 >>"/share/bench.json"
+}'
+echo
+echo "tcp sleeping beside verbs sleeping in turns; round trips of 64 B at depth 1, us; higher is better, target: 1"
+sort -n /tmp/sleeping.turns | awk -v middle=$(((turns + 1) / 2)) -v turns=$turns 'NR == middle {
+    printf "%10s %12.1f %12.1f  ratio %.2f\n", "", $2, $3, $1
+    printf "{\"bench\":\"transport\",\"case\":\"tcp sleeping 64 B depth 1, in turns: round trip p50\",\"value\":%s," \
+        "\"unit\":\"us\",\"runs\":%d,\"note\":\"higher is better; target 1\",\"against\":\"verbs sleeping\"," \
+        "\"against_value\":%s,\"ratio\":%.3f}\n", $2, turns, $3, $1 >>"/share/bench.json"
 }'

@@ -380,7 +380,7 @@ class Guest:
             find_tool("qemu-system-x86_64"), "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2",
             "-m", str(memory_mb), "-nodefaults", "-display", "none", "-no-reboot",
             "-kernel", os.path.join(kernel_place, "kernel"), "-initrd", archive,
-            "-append", f"console=ttyS0 quiet panic=-1 oops=panic mitigations=off tsc=reliable rig.name={name}",
+            "-append", f"console=ttyS0 quiet panic=-1 oops=panic mitigations=off tsc=reliable skew_tick=1 rig.name={name}",
             "-serial", "file:" + self.console,
             "-chardev", f"socket,id=rig,path={place}/rig-{name}", "-serial", "chardev:rig",
             "-chardev", f"socket,id=monitor,path={place}/monitor-{name}", "-mon", "chardev=monitor,mode=control",

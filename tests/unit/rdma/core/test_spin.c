@@ -75,6 +75,55 @@ Test(spin, two_sleepers_wake_each_other_up_for_good)
     cr_assert_eq(trip, 2 * (COST / 4), "%lu", trip);
 }
 
+/* A clock tick, or a flush of the log, makes a wait far longer now and then. */
+Test(spin, rare_long_waits_of_a_stream_are_looked_through)
+{
+    struct spin spin;
+    spin_make(&spin);
+    uint64_t now = SECOND, spun, took;
+    for (unsigned i = 1; i < 1000; i++) {
+        uint64_t arrival = i % 25 ? 2 * COST : 15 * COST;
+        took = wait_for(&spin, &now, arrival, COST, &spun);
+        if (i >= 25) cr_assert_eq(took, arrival, "wait %u took %lu", i, took);
+    }
+    wait_for(&spin, &now, 100 * COST, COST, &spun);
+    cr_assert_eq(spun, 16 * COST, "when the stream ends, no longer: %lu", spun);
+}
+
+/* What is saved is spent once, and where nothing is saved looking costs what it did. */
+Test(spin, looking_costs_no_more_than_the_share_of_waits_that_gain)
+{
+    struct spin spin;
+    spin_make(&spin);
+    uint64_t now = SECOND, spun, total = 0;
+    enum { WAITS = 10000 };
+    for (unsigned i = 0; i < WAITS; i++) {
+        wait_for(&spin, &now, i % 2 ? COST : 300 * COST, COST, &spun);
+        total += spun;
+    }
+    cr_assert_leq(total, (uint64_t)WAITS / 2 * (8 + 2) * COST, "%lu", total);
+}
+
+/* On a machine where waking up takes longer than it did when its cost was measured. */
+Test(spin, what_is_much_shorter_than_waits_with_a_sleep_is_looked_for)
+{
+    struct spin spin;
+    spin_make(&spin);
+    uint64_t now = SECOND, spun, took = 0;
+    for (unsigned i = 0; i < 200; i++)
+        took = wait_for(&spin, &now, 5 * COST, 10 * COST, &spun);
+    cr_assert_eq(took, 5 * COST, "%lu", took);
+    spin_make(&spin);
+    for (unsigned i = 0; i < 2000; i++)
+        wait_for(&spin, &now, 5 * COST, 2 * COST, &spun);
+    uint64_t total = 0;
+    for (unsigned i = 0; i < 1000; i++) {
+        wait_for(&spin, &now, 5 * COST, 2 * COST, &spun);
+        total += spun;
+    }
+    cr_assert_lt(total, 1000 * COST / 4, "where sleeping costs little more: %lu", total);
+}
+
 /* With that much work a spin of the usual length never lasts until a sleeper's answer. */
 Test(spin, two_sleepers_with_work_to_do_wake_each_other_up_too)
 {
