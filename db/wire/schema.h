@@ -32,8 +32,8 @@ struct column_def {
     uint8_t precision; /* of DECIMAL: digits, 1..18 */
     uint8_t scale;     /* of DECIMAL; of DATETIME and TIMESTAMP: digits of a second shown, 0..6 */
     bool nullable;
-    bool beside;       /* of rows read one at a time: lies with the column before it, so that a row's
-                          values of both are one cache line; a scan of one of them reads both */
+    bool beside; /* of rows read one at a time: lies with the column before it, so that a row's
+                    values of both are one cache line; a scan of one of them reads both */
     uint32_t size_max; /* bytes, of CHAR (4 per character), VARCHAR (likewise), BINARY, … */
 };
 
