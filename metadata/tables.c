@@ -38,85 +38,85 @@ struct table_spec {
 };
 
 static const struct column_spec inode_columns[] = {
-    [INODE_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0},
-    [INODE_TYPE] = {"type", TYPE_TINYINT_UNSIGNED, 0},
+    [INODE_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0, false},
+    [INODE_TYPE] = {"type", TYPE_TINYINT_UNSIGNED, 0, false},
     [INODE_MODE] = {"mode", TYPE_SMALLINT_UNSIGNED, 0, true},
-    [INODE_UID] = {"uid", TYPE_INT_UNSIGNED, 0},
+    [INODE_UID] = {"uid", TYPE_INT_UNSIGNED, 0, false},
     [INODE_GID] = {"gid", TYPE_INT_UNSIGNED, 0, true},
-    [INODE_NLINK] = {"nlink", TYPE_INT_UNSIGNED, 0},
-    [INODE_SIZE] = {"size", TYPE_BIGINT_UNSIGNED, 0},
+    [INODE_NLINK] = {"nlink", TYPE_INT_UNSIGNED, 0, false},
+    [INODE_SIZE] = {"size", TYPE_BIGINT_UNSIGNED, 0, false},
     [INODE_BLOCKS] = {"blocks", TYPE_BIGINT_UNSIGNED, 0, true},
-    [INODE_ATIME] = {"atime", TYPE_BIGINT, 0},
+    [INODE_ATIME] = {"atime", TYPE_BIGINT, 0, false},
     [INODE_MTIME] = {"mtime", TYPE_BIGINT, 0, true},
     [INODE_CTIME] = {"ctime", TYPE_BIGINT, 0, true},
     [INODE_BTIME] = {"btime", TYPE_BIGINT, 0, true},
-    [INODE_RDEV] = {"rdev", TYPE_INT_UNSIGNED, 0},
+    [INODE_RDEV] = {"rdev", TYPE_INT_UNSIGNED, 0, false},
     [INODE_GENERATION] = {"generation", TYPE_INT_UNSIGNED, 0, true},
     [INODE_FLAGS] = {"flags", TYPE_INT_UNSIGNED, 0, true},
     [INODE_PROJECT] = {"project", TYPE_INT_UNSIGNED, 0, true},
-    [INODE_PARENT] = {"parent", TYPE_BIGINT_UNSIGNED, 0},
-    [INODE_LAYOUT_CLASS] = {"layout_class", TYPE_SMALLINT_UNSIGNED, 0},
+    [INODE_PARENT] = {"parent", TYPE_BIGINT_UNSIGNED, 0, false},
+    [INODE_LAYOUT_CLASS] = {"layout_class", TYPE_SMALLINT_UNSIGNED, 0, false},
 };
 _Static_assert(ARRAY_SIZE(inode_columns) == INODE_COLUMNS, "every column has a definition");
 
 static const struct column_spec dentry_columns[] = {
-    [DENTRY_PARENT] = {"parent", TYPE_BIGINT_UNSIGNED, 0},
+    [DENTRY_PARENT] = {"parent", TYPE_BIGINT_UNSIGNED, 0, false},
     [DENTRY_HASH] = {"hash", TYPE_BIGINT_UNSIGNED, 0, true},
     [DENTRY_NAME] = {"name", TYPE_VARBINARY, FS_NAME_SIZE_MAX, true},
     [DENTRY_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0, true},
     [DENTRY_TYPE] = {"type", TYPE_TINYINT_UNSIGNED, 0, true},
 };
 static const struct column_spec symlink_columns[] = {
-    [SYMLINK_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0},
-    [SYMLINK_TARGET] = {"target", TYPE_VARBINARY, FS_SYMLINK_SIZE_MAX},
+    [SYMLINK_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0, false},
+    [SYMLINK_TARGET] = {"target", TYPE_VARBINARY, FS_SYMLINK_SIZE_MAX, false},
 };
 static const struct column_spec xattr_columns[] = {
-    [XATTR_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0},
-    [XATTR_NAME] = {"name", TYPE_VARBINARY, FS_XATTR_NAME_SIZE_MAX},
-    [XATTR_VALUE] = {"value", TYPE_BLOB, FS_XATTR_SIZE_MAX},
+    [XATTR_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0, false},
+    [XATTR_NAME] = {"name", TYPE_VARBINARY, FS_XATTR_NAME_SIZE_MAX, false},
+    [XATTR_VALUE] = {"value", TYPE_BLOB, FS_XATTR_SIZE_MAX, false},
 };
 static const struct column_spec orphan_columns[] = {
-    [ORPHAN_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0},
-    [ORPHAN_SIZE] = {"size", TYPE_BIGINT_UNSIGNED, 0},
-    [ORPHAN_SINCE] = {"since", TYPE_BIGINT, 0},
+    [ORPHAN_INO] = {"ino", TYPE_BIGINT_UNSIGNED, 0, false},
+    [ORPHAN_SIZE] = {"size", TYPE_BIGINT_UNSIGNED, 0, false},
+    [ORPHAN_SINCE] = {"since", TYPE_BIGINT, 0, false},
 };
 static const struct column_spec usage_columns[] = {
-    [USAGE_SLOT] = {"slot", TYPE_SMALLINT_UNSIGNED, 0},
-    [USAGE_PROJECT] = {"project", TYPE_INT_UNSIGNED, 0},
-    [USAGE_UID] = {"uid", TYPE_INT_UNSIGNED, 0},
-    [USAGE_GID] = {"gid", TYPE_INT_UNSIGNED, 0},
-    [USAGE_FILES] = {"files", TYPE_BIGINT_UNSIGNED, 0},
-    [USAGE_BYTES] = {"bytes", TYPE_BIGINT_UNSIGNED, 0},
-    [USAGE_BLOCKS] = {"blocks", TYPE_BIGINT_UNSIGNED, 0},
+    [USAGE_SLOT] = {"slot", TYPE_SMALLINT_UNSIGNED, 0, false},
+    [USAGE_PROJECT] = {"project", TYPE_INT_UNSIGNED, 0, false},
+    [USAGE_UID] = {"uid", TYPE_INT_UNSIGNED, 0, false},
+    [USAGE_GID] = {"gid", TYPE_INT_UNSIGNED, 0, false},
+    [USAGE_FILES] = {"files", TYPE_BIGINT_UNSIGNED, 0, false},
+    [USAGE_BYTES] = {"bytes", TYPE_BIGINT_UNSIGNED, 0, false},
+    [USAGE_BLOCKS] = {"blocks", TYPE_BIGINT_UNSIGNED, 0, false},
 };
 static const struct column_spec ino_range_columns[] = {
-    [INO_RANGE_SLOT] = {"slot", TYPE_SMALLINT_UNSIGNED, 0},
-    [INO_RANGE_NEXT] = {"next", TYPE_BIGINT_UNSIGNED, 0},
+    [INO_RANGE_SLOT] = {"slot", TYPE_SMALLINT_UNSIGNED, 0, false},
+    [INO_RANGE_NEXT] = {"next", TYPE_BIGINT_UNSIGNED, 0, false},
 };
 static const struct column_spec counter_columns[] = {
-    [COUNTER_NAME] = {"name", TYPE_VARCHAR, 4 * 32},
-    [COUNTER_VALUE] = {"value", TYPE_BIGINT_UNSIGNED, 0},
+    [COUNTER_NAME] = {"name", TYPE_VARCHAR, 4 * 32, false},
+    [COUNTER_VALUE] = {"value", TYPE_BIGINT_UNSIGNED, 0, false},
 };
 static const struct column_spec device_columns[] = {
-    [DEVICE_ID] = {"id", TYPE_SMALLINT_UNSIGNED, 0},
-    [DEVICE_KIND] = {"kind", TYPE_TINYINT_UNSIGNED, 0},
-    [DEVICE_POOL] = {"pool", TYPE_SMALLINT_UNSIGNED, 0},
-    [DEVICE_IDENTITY] = {"identity", TYPE_VARCHAR, 4 * 32},
-    [DEVICE_LOCATION] = {"location", TYPE_VARBINARY, 4096},
+    [DEVICE_ID] = {"id", TYPE_SMALLINT_UNSIGNED, 0, false},
+    [DEVICE_KIND] = {"kind", TYPE_TINYINT_UNSIGNED, 0, false},
+    [DEVICE_POOL] = {"pool", TYPE_SMALLINT_UNSIGNED, 0, false},
+    [DEVICE_IDENTITY] = {"identity", TYPE_VARCHAR, 4 * 32, false},
+    [DEVICE_LOCATION] = {"location", TYPE_VARBINARY, 4096, false},
 };
 static const struct column_spec layout_class_columns[] = {
-    [LAYOUT_CLASS_ID] = {"id", TYPE_SMALLINT_UNSIGNED, 0},
-    [LAYOUT_CLASS_STRIPE_UNIT] = {"stripe_unit", TYPE_INT_UNSIGNED, 0},
-    [LAYOUT_CLASS_WIDTH] = {"width", TYPE_SMALLINT_UNSIGNED, 0},
-    [LAYOUT_CLASS_MIRRORS] = {"mirrors", TYPE_TINYINT_UNSIGNED, 0},
-    [LAYOUT_CLASS_POOL] = {"pool", TYPE_SMALLINT_UNSIGNED, 0},
+    [LAYOUT_CLASS_ID] = {"id", TYPE_SMALLINT_UNSIGNED, 0, false},
+    [LAYOUT_CLASS_STRIPE_UNIT] = {"stripe_unit", TYPE_INT_UNSIGNED, 0, false},
+    [LAYOUT_CLASS_WIDTH] = {"width", TYPE_SMALLINT_UNSIGNED, 0, false},
+    [LAYOUT_CLASS_MIRRORS] = {"mirrors", TYPE_TINYINT_UNSIGNED, 0, false},
+    [LAYOUT_CLASS_POOL] = {"pool", TYPE_SMALLINT_UNSIGNED, 0, false},
 };
 static const struct column_spec server_columns[] = {
-    [SERVER_SLOT] = {"slot", TYPE_SMALLINT_UNSIGNED, 0},
-    [SERVER_EPOCH] = {"epoch", TYPE_BIGINT_UNSIGNED, 0},
-    [SERVER_STATE] = {"state", TYPE_TINYINT_UNSIGNED, 0},
-    [SERVER_RENEWAL] = {"renewal", TYPE_BIGINT_UNSIGNED, 0},
-    [SERVER_HOLDER] = {"holder", TYPE_VARBINARY, SERVER_HOLDER_SIZE},
+    [SERVER_SLOT] = {"slot", TYPE_SMALLINT_UNSIGNED, 0, false},
+    [SERVER_EPOCH] = {"epoch", TYPE_BIGINT_UNSIGNED, 0, false},
+    [SERVER_STATE] = {"state", TYPE_TINYINT_UNSIGNED, 0, false},
+    [SERVER_RENEWAL] = {"renewal", TYPE_BIGINT_UNSIGNED, 0, false},
+    [SERVER_HOLDER] = {"holder", TYPE_VARBINARY, SERVER_HOLDER_SIZE, false},
 };
 
 #define TABLE(name, keys, kind, by)                                                                \
