@@ -46,7 +46,8 @@ static bool is_change(const struct signal *signal)
            !outline.only_reads;
 }
 
-/* Into its place by number: at the end, unless its worker has changed. */
+/* Into its place by number: at the end, unless its worker has changed. From it on all are to be
+ * sent. */
 void conn_keep(struct conn *conn, struct client_listener *listener)
 {
     struct client_listener *older = conn->newest;
@@ -62,7 +63,7 @@ void conn_keep(struct conn *conn, struct client_listener *listener)
         older->kept_newer = listener;
     else
         conn->oldest = listener;
-    if (!conn->unsent || conn->unsent == listener->kept_newer) conn->unsent = listener;
+    if (!conn->unsent || conn->unsent->request > listener->request) conn->unsent = listener;
 }
 
 struct signal *conn_take(struct conn *conn, struct client_listener *listener)
@@ -447,23 +448,52 @@ uint64_t conns_due_ns(const struct channel *channel)
     return due;
 }
 
-/* The node was started again with another number of workers: requests go to those that own their
- * slots now; but what this life has got already stays with the worker that got it, whose session
- * alone knows of it. */
+/* Which of so many workers a request goes to: the one that owns its slot; but what this life has
+ * got already stays with the worker that got it, whose session alone knows of it. */
+static uint32_t worker_for(const struct channel *channel, const struct client_listener *listener,
+                           uint16_t count)
+{
+    const struct signal *signal = listener->kept;
+    const struct signal_header *header = &signal->header;
+    uint32_t to = header->destination < count ? header->destination : 0;
+    if (listener->kept_life == remote_life(channel->remote) && header->destination < count)
+        return to;
+    struct program_outline outline;
+    if (header->type == SIGNAL_PROGRAM &&
+        !program_outline_decode(signal->body, signal_body_size(signal), &outline) &&
+        outline.section_count)
+        to = remote_slot_worker(channel->remote, outline.sections[0].slot);
+    return to;
+}
+
+/* Who moves is taken from its link. Those that stay keep their places: sent ones are not to be sent
+ * again, or the link's end could not tell which of the two came through. */
+static struct client_listener *movers_take(struct conn *conn, uint16_t count)
+{
+    struct client_listener *movers = NULL;
+    struct client_listener *newer;
+    for (struct client_listener *listener = conn->oldest; listener; listener = newer) {
+        newer = listener->kept_newer;
+        uint32_t to = worker_for(conn->channel, listener, count);
+        if (to == conn->worker) continue;
+        struct signal *signal = conn_take(conn, listener);
+        signal->header.destination = to;
+        listener->kept = signal;
+        listener->kept_newer = movers;
+        movers = listener;
+    }
+    return movers;
+}
+
+/* The node has, or has again, another number of workers. */
 void conns_spread(struct channel *channel, uint16_t count)
 {
-    uint64_t life = remote_life(channel->remote);
-    struct client_listener *all = NULL;
+    struct client_listener *movers[WORKERS_MAX] = {NULL};
     for (unsigned w = 0; w < WORKERS_MAX; w++) {
         struct conn *conn = channel->conns[w];
-        while (conn && conn->newest) {
-            struct client_listener *listener = conn->newest;
-            struct signal *signal = conn_take(conn, listener);
-            listener->kept = signal;
-            listener->kept_newer = all;
-            all = listener;
-        }
-        if (!conn || w < count) continue;
+        if (!conn) continue;
+        movers[w] = movers_take(conn, count);
+        if (w < count) continue;
         /* What a query waits for from there does not come. */
         if (conn->up) channel->lost |= UINT64_C(1) << w;
         if (conn->link) link_close(conn->link);
@@ -471,21 +501,16 @@ void conns_spread(struct channel *channel, uint16_t count)
         channel->conns[w] = NULL;
     }
     channel->worker_count = count;
-    while (all) {
-        struct client_listener *listener = all;
-        all = listener->kept_newer;
-        struct signal *signal = listener->kept;
-        struct program_outline outline;
-        uint32_t to = signal->header.destination < count ? signal->header.destination : 0;
-        bool is_there = listener->kept_life == life && signal->header.destination < count;
-        if (!is_there && signal->header.type == SIGNAL_PROGRAM &&
-            !program_outline_decode(signal->body, signal_body_size(signal), &outline) &&
-            outline.section_count)
-            to = remote_slot_worker(channel->remote, outline.sections[0].slot);
-        signal->header.destination = to;
-        struct conn *conn = conn_get(channel, (uint16_t)to);
-        if (!conn) conn = channel->conns[0]; /* a retry of the caller finds its way */
-        signal->header.destination = conn->worker;
-        conn_keep(conn, listener);
+    for (unsigned w = 0; w < WORKERS_MAX; w++) {
+        while (movers[w]) {
+            struct client_listener *listener = movers[w];
+            struct signal_header *header = &listener->kept->header;
+            movers[w] = listener->kept_newer;
+            struct conn *conn = conn_get(channel, (uint16_t)header->destination);
+            if (!conn) conn = channel->conns[0]; /* a retry of the caller finds its way */
+            header->destination = conn->worker;
+            conn_keep(conn, listener);
+            channel->restless = true;
+        }
     }
 }

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -31,6 +32,22 @@ struct server {
     struct db_config config;
     uint8_t secret[PORT_SECRET_SIZE];
     pid_t pid;
+    /* Servers come from a process that has one thread only: a child of one with several may find
+     * the memory allocator of a sanitizer locked for ever. */
+    pid_t starter;
+    int orders;
+};
+
+/* To the starter: begin a server at the address, or (signal) end it. */
+struct order {
+    int signal;
+    struct port_address address;
+};
+struct answer {
+    pid_t pid;
+    bool up;
+    uint16_t port;
+    int status; /* how it ended */
 };
 
 static void sleep_ms(long ms)
@@ -63,36 +80,69 @@ __attribute__((noreturn)) static void server_main(struct server *server, int rea
     _exit(db_close(db, &diag) ? 1 : 0);
 }
 
-static void server_start(struct server *server)
+/* A server that is ready, or one that was not and has ended. */
+static struct answer server_fork(struct server *server)
 {
+    struct answer answer = {0};
     int ready[2];
-    cr_assert_eq(pipe(ready), 0);
-    fflush(NULL);
-    server->pid = fork();
-    cr_assert_geq(server->pid, 0);
-    if (server->pid == 0) {
+    if (pipe(ready)) _exit(1);
+    answer.pid = fork();
+    if (answer.pid < 0) _exit(1);
+    if (answer.pid == 0) {
         sigset_t set;
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);
         sigprocmask(SIG_BLOCK, &set, NULL);
         close(ready[0]);
+        close(server->orders);
         server_main(server, ready[1]);
     }
     close(ready[1]);
-    uint16_t port = 0;
-    ssize_t got = read(ready[0], &port, sizeof(port));
-    cr_assert_eq(got, (ssize_t)sizeof(port), "the server did not come up");
+    answer.up = read(ready[0], &answer.port, sizeof(answer.port)) == sizeof(answer.port);
     close(ready[0]);
-    server->address.port = port; /* it comes back there */
+    return answer;
+}
+
+__attribute__((noreturn)) static void starter_main(struct server *server)
+{
+    struct order order;
+    struct answer answer = {0};
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (read(server->orders, &order, sizeof(order)) == sizeof(order)) {
+        if (order.signal) {
+            kill(answer.pid, order.signal);
+            if (waitpid(answer.pid, &answer.status, 0) != answer.pid) _exit(1);
+        } else {
+            server->address = order.address;
+            answer = server_fork(server);
+        }
+        if (write(server->orders, &answer, sizeof(answer)) != sizeof(answer)) _exit(1);
+    }
+    _exit(0);
+}
+
+static struct answer server_order(struct server *server, int how)
+{
+    struct order order = {.signal = how, .address = server->address};
+    struct answer answer;
+    cr_assert_eq(write(server->orders, &order, sizeof(order)), (ssize_t)sizeof(order));
+    cr_assert_eq(read(server->orders, &answer, sizeof(answer)), (ssize_t)sizeof(answer));
+    return answer;
+}
+
+static void server_start(struct server *server)
+{
+    struct answer answer = server_order(server, 0);
+    cr_assert(answer.up, "the server did not come up");
+    server->pid = answer.pid;
+    server->address.port = answer.port; /* it comes back there */
 }
 
 static void server_end(struct server *server, int how)
 {
-    int status;
-    kill(server->pid, how);
-    cr_assert_eq(waitpid(server->pid, &status, 0), server->pid);
-    if (how == SIGTERM) cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    struct answer answer = server_order(server, how);
+    if (how == SIGTERM) cr_assert(WIFEXITED(answer.status) && WEXITSTATUS(answer.status) == 0);
 }
 
 static void server_init(struct server *server, enum link_kind kind, struct db_config config)
@@ -103,11 +153,24 @@ static void server_init(struct server *server, enum link_kind kind, struct db_co
     server->config = config;
     server->address = address_for(kind, server->dir);
     memset(server->secret, 5, sizeof(server->secret));
+    int ends[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    fflush(NULL);
+    server->starter = fork();
+    cr_assert_geq(server->starter, 0);
+    server->orders = ends[server->starter == 0];
+    close(ends[server->starter != 0]);
+    if (server->starter == 0) starter_main(server);
     server_start(server);
 }
 
+/* The server has ended. */
 static void server_fini(struct server *server)
 {
+    int status;
+    close(server->orders);
+    cr_assert_eq(waitpid(server->starter, &status, 0), server->starter);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     nftw(server->dir, fixture_unlink, 16, FTW_DEPTH | FTW_PHYS);
 }
 
