@@ -342,26 +342,26 @@ void raw_store_slow(const struct column_layout *layout, struct value value, uint
     memset(raw + value.size, 0, layout->width - value.size);
 }
 
-void raws_read(const struct column_layout *layout, const uint8_t *raw, uint32_t count, uint8_t *out)
+/* count values of this width, each so many bytes after the one before. */
+static void raws_copy(uint32_t width, uint32_t count, const uint8_t *from, uint32_t from_step,
+                      uint8_t *to, uint32_t to_step)
 {
-    uint32_t width = layout->width, stride = layout->stride;
-    if (stride == width) {
-        memcpy(out, raw, (size_t)count * width);
+    if (from_step == to_step) {
+        memcpy(to, from, (size_t)count * width);
         return;
     }
-    for (uint32_t i = 0; i < count; i++, raw += stride, out += width)
-        raw_copy(width, raw, out);
+    for (uint32_t i = 0; i < count; i++, from += from_step, to += to_step)
+        raw_copy(width, from, to);
+}
+
+void raws_read(const struct column_layout *layout, const uint8_t *raw, uint32_t count, uint8_t *out)
+{
+    raws_copy(layout->width, count, raw, layout->stride, out, layout->width);
 }
 
 void raws_write(const struct column_layout *layout, const uint8_t *in, uint32_t count, uint8_t *raw)
 {
-    uint32_t width = layout->width, stride = layout->stride;
-    if (stride == width) {
-        memcpy(raw, in, (size_t)count * width);
-        return;
-    }
-    for (uint32_t i = 0; i < count; i++, raw += stride, in += width)
-        raw_copy(width, in, raw);
+    raws_copy(layout->width, count, in, layout->width, raw, layout->stride);
 }
 
 void raws_clear(const struct column_layout *layout, uint32_t count, uint8_t *raw)
