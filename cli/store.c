@@ -20,6 +20,7 @@
 #include "cli/cluster.h"
 #include "cli/control_wire.h"
 #include "cli/serving.h"
+#include "fuse/mount.h"
 
 struct cli_store {
     int fd; /* the control connection; -1: there is none */
@@ -53,22 +54,6 @@ static enum err connect_to(const char *dir, int *ret_fd, struct diag *diag)
     return err;
 }
 
-/* Blanks, backslashes and the like are \ooo in the mount table. */
-static void unescape(char *text)
-{
-    char *to = text;
-    for (const char *from = text; *from; from++) {
-        unsigned code;
-        if (*from == '\\' && sscanf(from + 1, "%3o", &code) == 1 && code < 256) {
-            *to++ = (char)code;
-            from += 3;
-        } else {
-            *to++ = *from;
-        }
-    }
-    *to = 0;
-}
-
 /* The store behind the mount that the path lies in: its source in the mount table. */
 static enum err store_of_mount(const char *mountpoint, char **ret_dir, struct diag *diag)
 {
@@ -88,8 +73,8 @@ static enum err store_of_mount(const char *mountpoint, char **ret_dir, struct di
         if (!dash || sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 ||
             sscanf(dash, " - %63s %4095s", type, source) != 2)
             continue;
-        unescape(point);
-        unescape(source);
+        mount_field_unescape(point);
+        mount_field_unescape(source);
         size_t size = strlen(point);
         bool within = strncmp(path, point, size) == 0 &&
                       (path[size] == 0 || path[size] == '/' || strcmp(point, "/") == 0);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "fuse/mount.h"
 
 /* Unmounts what is below the directory; busy or not, so that nobody waits for it. */
 static void unmount_below(const char *dir)
@@ -24,6 +25,7 @@ static void unmount_below(const char *dir)
     while (table && getline(&line, &room, table) > 0) {
         char point[4096];
         if (sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1) continue;
+        mount_field_unescape(point);
         if (strncmp(point, dir, dir_size) || point[dir_size] != '/') continue;
         if (umount2(point, MNT_DETACH) == 0) continue;
         pid_t child = fork();

@@ -45,4 +45,8 @@ void mount_destroy(struct mount *mount);
  * mounted there; ERR_BUSY, ERR_DENIED. */
 MUST_USE enum err mount_detach_path(const char *mountpoint, bool lazy, struct diag *diag);
 
+/* Of a field of /proc/self/mountinfo, in place: blanks, backslashes and the like are \ooo there
+ * (proc(5)). */
+void mount_field_unescape(char *field);
+
 #endif

@@ -20,11 +20,10 @@
 
 extern char **environ;
 
-/* Mount points in mountinfo have blanks and backslashes as \ooo. */
-static void unescape(char *text)
+void mount_field_unescape(char *field)
 {
-    char *to = text;
-    for (const char *from = text; *from; from++) {
+    char *to = field;
+    for (const char *from = field; *from; from++) {
         if (from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] && from[3]) {
             *to++ = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + (from[3] - '0'));
             from += 3;
@@ -82,7 +81,7 @@ static bool is_ours(const char *absolute)
         if (!dash || sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 ||
             sscanf(dash, " - %63s", type) != 1)
             continue;
-        unescape(point);
+        mount_field_unescape(point);
         /* Later lines lie on top of earlier ones. */
         if (strcmp(point, absolute) == 0) found = strcmp(type, "fuse.trellis") == 0;
     }
